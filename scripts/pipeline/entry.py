@@ -1,0 +1,77 @@
+"""How an entry module runs: as a Kestra task (`as_task`) or at a terminal (`as_command`).
+
+An entry module has `run(...)`, which returns a small dict of scalars (counts, seconds, short texts), and `main()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from scripts.pipeline.errors import PipelineError
+from scripts.pipeline.settings import BackupSettings, load
+
+Result = Mapping[str, int | float | str]
+log = logging.getLogger("pipeline")
+
+
+def start_logging(task: str, log_dir: Path) -> None:
+    """Logs to stdout, errors to stderr (Kestra shows those as ERROR), and all to `<log_dir>/<task>_<UTC>.log`."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = lambda seconds: datetime.fromtimestamp(seconds or 0, UTC).timetuple()
+    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    out.addFilter(lambda record: record.levelno < logging.ERROR)
+    err.setLevel(logging.ERROR)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    file = logging.FileHandler(log_dir / f"{task}_{stamp}.log", encoding="utf-8")
+    file.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [out, err, file]
+    root.setLevel(logging.WARNING)  # libraries
+    log.setLevel(logging.INFO)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Kestra kills with SIGTERM: leave through every `finally` and `with`, so that no temp file stays."""
+    raise SystemExit(128 + number)
+
+
+def as_task(run: Callable[..., Result], **arguments: Any) -> None:  # noqa: ANN401 (each run has its own arguments)
+    """Runs inside a Kestra Script task: results become outputs, numbers among them metrics of the same name.
+
+    An expected failure ends the process with one ERROR line and the error's exit code.
+    """
+    from kestra import Kestra  # late: it imports numpy, which commands at a terminal need not wait for
+
+    name = run.__module__.rsplit(".", 1)[-1]
+    start_logging(name, load(BackupSettings).log_dir)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        results = run(**arguments)
+    except PipelineError as error:
+        log.error("%s", error)  # noqa: TRY400 (the message is the whole story; a traceback would hide it)
+        sys.exit(error.exit_code)
+    Kestra.outputs(dict(results))
+    for key, value in results.items():
+        if not isinstance(value, str):
+            Kestra.counter(key, value)  # type: ignore[arg-type]  # sent as JSON: fractions arrive
+
+
+def as_command(run: Callable[..., object], **arguments: Any) -> int:  # noqa: ANN401
+    """Runs at a terminal; returns the exit code. Logs go to stdout as plain lines."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        run(**arguments)
+    except PipelineError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return error.exit_code
+    return 0
