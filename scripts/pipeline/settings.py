@@ -32,7 +32,7 @@ Optional = Annotated[T | None, BeforeValidator(_given)]
 Utc = Annotated[datetime, AfterValidator(_utc)]
 
 
-class _Settings(BaseSettings):
+class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
 
     # A rehearsal's "now" (tests, scenarios). Unset: the machine's clock.
@@ -42,7 +42,7 @@ class _Settings(BaseSettings):
         return self.pipeline_now or datetime.now(UTC)
 
 
-class AmplitudeSettings(_Settings):
+class AmplitudeSettings(Settings):
     """What the Export API client needs."""
 
     amp_api_key: SecretStr
@@ -52,7 +52,7 @@ class AmplitudeSettings(_Settings):
     amp_base_url: Optional[str] = None
 
 
-class PlanSettings(_Settings):
+class PlanSettings(Settings):
     """What decides which hours a run works on."""
 
     amp_project_id: int = Field(gt=0)
@@ -62,7 +62,7 @@ class PlanSettings(_Settings):
     max_bytes_per_run: int = Field(2_000_000_000, ge=1)
 
 
-class BackupSettings(_Settings):
+class BackupSettings(Settings):
     """The local backup and the log files. Both folders are volumes in compose."""
 
     data_dir: Path = Path("data")
@@ -71,7 +71,7 @@ class BackupSettings(_Settings):
     backup_readable_json: bool = True
 
 
-class BucketSettings(_Settings):
+class BucketSettings(Settings):
     """The S3 bucket; credentials may also come from boto3's own chain (profile, role, AWS_ACCESS_KEY_ID)."""
 
     amp_project_id: int = Field(gt=0)
@@ -86,7 +86,7 @@ class BucketSettings(_Settings):
     s3_checksums: Literal["when_supported", "when_required"] = "when_supported"
 
 
-class SnowflakeSettings(_Settings):
+class SnowflakeSettings(Settings):
     """The warehouse connection: key pair only. Host, port and protocol are for a local Snowflake."""
 
     snowflake_account: str
@@ -102,7 +102,14 @@ class SnowflakeSettings(_Settings):
     raw_schema: str = Field("RAW", pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")
 
 
-S = TypeVar("S", bound=_Settings)
+class DbtSettings(Settings):
+    """Read by dbt itself, from the environment (dbt/profiles.yml, dbt_project.yml)."""
+
+    dbt_target: Literal["local", "dev", "prod"] = "prod"
+    reporting_timezone: str = "UTC"
+
+
+S = TypeVar("S", bound=Settings)
 
 
 def load(kind: type[S]) -> S:

@@ -1,0 +1,266 @@
+"""The laptop stack: stand-ins for S3, Amplitude and Snowflake, and the settings that point the flows at them.
+
+A stand-in gives way to the real thing when its variable is set in the environment or in `.env`: AMP_BASE_URL,
+AWS_ENDPOINT_URL_S3, SNOWFLAKE_HOST. State lies in `.local/`; every server stops when this process ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from dotenv import dotenv_values
+
+from scripts.pipeline import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".local"
+
+# Made up for the stand-ins; a value of the user's own wins.
+LAPTOP = {
+    "AMP_API_KEY": "local-key",
+    "AMP_SECRET_KEY": "local-secret",
+    "AMP_PROJECT_ID": "100001",
+    "AWS_ACCESS_KEY": "local",
+    "AWS_ACCESS_SECRET_KEY": "local",
+    "AWS_BUCKET_NAME": "amplitude-local",
+    "AWS_REGION": "us-east-1",
+    "SNOWFLAKE_ACCOUNT": "local",
+    "SNOWFLAKE_USER": "AMPLITUDE_PIPELINE",
+    "SNOWFLAKE_WAREHOUSE": "AMPLITUDE_WH",
+    "SNOWFLAKE_DATABASE": "AMPLITUDE",
+    "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/snowflake-reads-amplitude",
+    "AWS_EXTERNAL_ID": "amplitude-local",
+    "DBT_TARGET": "local",
+}
+# What a process needs from the shell; the rest of it stays out of the tasks' sight.
+FROM_SHELL = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+
+
+class StackError(Exception):
+    """The stack cannot start or go on; the message says why and what to do."""
+
+
+def known_settings() -> dict[str, bool]:
+    """Every setting's name in upper case, and whether it is a secret."""
+    groups = [
+        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, settings.Settings)
+    ]
+    fields = {name: field for group in groups for name, field in group.model_fields.items()}
+    return {name.upper(): "SecretStr" in str(field.annotation) for name, field in fields.items()}
+
+
+def read_settings() -> dict[str, str]:
+    """Made-up values, then `.env`, then the environment: the last one that is given wins."""
+    known = known_settings()
+    given: dict[str, str] = dict(LAPTOP)
+    for source in (dotenv_values(ROOT / ".env", interpolate=False), os.environ):
+        given |= {name: value for name, value in source.items() if name in known and value and value != "unset"}
+    return given
+
+
+class Server:
+    """One stand-in in a process of its own: `python -m local.<name>`; it stops when its stdin ends."""
+
+    def __init__(self, name: str, state: Path, *arguments: str, environment: Mapping[str, str]) -> None:
+        self.name = name
+        (state / name).mkdir(parents=True, exist_ok=True)
+        self._log = state / f"{name}.log"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"local.{name}", "--state", str(state / name), *arguments],
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches only us: we stop it in order
+            )
+
+    def wait_ready(self) -> int:
+        """The port that it serves on."""
+        line = _pipe(self._process.stdout).readline()
+        if not line:
+            message = f"the local {self.name} did not start (code {self._process.wait()}): see {self._log}"
+            raise StackError(message)
+        return int(json.loads(line)["port"])
+
+    def stop(self) -> None:
+        _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        message = "a stand-in was started without a pipe"
+        raise RuntimeError(message)
+    return stream
+
+
+class Stack:
+    """The stand-ins and the settings; `with Stack(...) as stack` starts and stops them. One at a time per checkout."""
+
+    def __init__(self, state: Path = STATE, archives: Path | None = None, now: str | None = None) -> None:
+        self.state = state
+        self.settings = read_settings() | {"DATA_DIR": str(state / "data"), "LOG_DIR": str(state / "logs")}
+        if now:
+            self.settings["PIPELINE_NOW"] = now
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self._archives = archives
+        self._servers: list[Server] = []
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.state.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.state / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = "another command already runs the local stack here: wait for it, or see `python -m local status`"
+            raise StackError(message) from None
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers.clear()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def _start(self) -> None:
+        if "AWS_ENDPOINT_URL_S3" in self.settings:
+            self.endpoints["s3"] = {"endpoint": self.settings["AWS_ENDPOINT_URL_S3"]}
+        else:
+            s3 = self._server("s3")
+            endpoint = f"http://127.0.0.1:{s3.wait_ready()}"
+            self.endpoints["s3"] = {"endpoint": endpoint}
+            self.settings |= {"AWS_ENDPOINT_URL_S3": endpoint, "S3_ADDRESSING_STYLE": "path"}
+            self._make_bucket()
+        amplitude = None if "AMP_BASE_URL" in self.settings else self._server("amplitude", *self._amplitude_options())
+        snowflake = None
+        if "SNOWFLAKE_HOST" not in self.settings:
+            snowflake = self._server("snowflake", "--s3-endpoint", self.endpoints["s3"]["endpoint"])
+        if amplitude:
+            self.settings["AMP_BASE_URL"] = f"http://127.0.0.1:{amplitude.wait_ready()}"
+        if snowflake:
+            where = {"HOST": "127.0.0.1", "PORT": str(snowflake.wait_ready()), "PROTOCOL": "http"}
+            self.settings |= {f"SNOWFLAKE_{name}": value for name, value in where.items()}
+        self.settings.setdefault("SNOWFLAKE_PRIVATE_KEY_FILE", str(self._private_key()))
+        self.endpoints["amplitude"] = {"url": self.settings["AMP_BASE_URL"]}
+        self.endpoints["snowflake"] = {
+            "host": self.settings["SNOWFLAKE_HOST"],
+            "port": int(self.settings.get("SNOWFLAKE_PORT", "443")),
+            "protocol": self.settings.get("SNOWFLAKE_PROTOCOL", "https"),
+        }
+
+    def _server(self, name: str, *arguments: str) -> Server:
+        environment = shell() | {key: value for key, value in self.settings.items() if key.startswith("AMP_")}
+        server = Server(name, self.state, *arguments, environment=environment)
+        self._servers.append(server)
+        return server
+
+    def _amplitude_options(self) -> list[str]:
+        options = ["--project", self.settings["AMP_PROJECT_ID"]]
+        return [*options, "--archives", str(self._archives)] if self._archives else options
+
+    def _make_bucket(self) -> None:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoints["s3"]["endpoint"],
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        try:
+            client.create_bucket(Bucket=self.settings["AWS_BUCKET_NAME"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise
+
+    def _private_key(self) -> Path:
+        """A key pair for the local Snowflake, so that the same way in is used as on an account."""
+        file = self.state / "snowflake_key.p8"
+        if not file.exists():
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            text = key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            _write_private(file, text)
+        return file
+
+    def encryption_key(self) -> str:
+        """Kestra's own key for SECRET inputs, made once per checkout."""
+        file = self.state / "kestra_encryption_key"
+        if not file.exists():
+            _write_private(file, base64.b64encode(secrets.token_bytes(32)))
+        return file.read_text()
+
+    def kestra_environment(self) -> dict[str, str]:
+        """What compose's entrypoint would set: SECRET_* in base64 (`unset` when not given), the rest under its name."""
+        environment = shell() | {"VIRTUAL_ENV": sys.prefix, "KESTRA_ENCRYPTION_KEY": self.encryption_key()}
+        environment["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{environment['PATH']}"
+        for name, secret in known_settings().items():
+            if secret:
+                value = self.settings.get(name, "unset").encode()
+                environment[f"SECRET_{name}"] = base64.b64encode(value).decode()
+            elif name in self.settings:
+                environment |= {name: self.settings[name], f"ENV_{name}": self.settings[name]}
+        return environment
+
+
+def shell() -> dict[str, str]:
+    return {name: os.environ[name] for name in FROM_SHELL if name in os.environ}
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
+        stream.write(content)
+
+
+def clean(state: Path = STATE) -> None:
+    """Removes all state of the laptop stack."""
+    if state.exists():
+        shutil.rmtree(state)
