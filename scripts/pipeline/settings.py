@@ -30,6 +30,7 @@ def _utc(value: datetime) -> datetime:
 T = TypeVar("T")
 Optional = Annotated[T | None, BeforeValidator(_given)]
 Utc = Annotated[datetime, AfterValidator(_utc)]
+Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9._=-]+)*$")]
 
 
 class Settings(BaseSettings):
@@ -79,7 +80,7 @@ class BucketSettings(Settings):
     aws_access_secret_key: Optional[SecretStr] = None
     aws_bucket_name: str = Field(min_length=3)
     aws_region: Optional[str] = None
-    aws_prefix: str = Field("python-import", pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9._=-]+)*$")
+    aws_prefix: Prefix = "python-import"
     aws_kms_key_id: Optional[str] = None
     aws_endpoint_url_s3: Optional[str] = None
     s3_addressing_style: Literal["auto", "path", "virtual"] = "auto"
@@ -100,6 +101,20 @@ class SnowflakeSettings(Settings):
     snowflake_port: Optional[int] = None
     snowflake_protocol: Optional[Literal["https", "http"]] = None
     raw_schema: str = Field("RAW", pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")
+    # Set by each flow task to its execution; marks our statements in Snowflake's query history.
+    query_tag: str = "amplitude-pipeline"
+
+
+class DeploySettings(SnowflakeSettings):
+    """What the DDL needs beyond the connection. The two AWS values are required by scope `account` only."""
+
+    deploy_role: str = "SYSADMIN"
+    deploy_account_role: str = "ACCOUNTADMIN"
+    aws_bucket_name: str = Field(min_length=3)
+    aws_prefix: Prefix = "python-import"
+    aws_role_arn: Optional[str] = None
+    aws_external_id: Optional[str] = None
+    silver_tasks: bool = True
 
 
 class DbtSettings(Settings):
