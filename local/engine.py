@@ -1,0 +1,243 @@
+"""Drives the local Kestra engine: starts it, sends it commands, hands out its events.
+
+Events are dicts with an `event`: `files, flow, execution, task, log, metric, leftover, finished, error` (shapes:
+local/kestra/src/main/java/engine/Events.java). Those of a run carry its `execution` or that of one of its children.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from local.java import ENGINE_DIR, EngineBuild
+
+NAMESPACE = "analytics.amplitude"
+ROOT = Path(__file__).resolve().parent.parent
+NAMESPACE_FOLDERS = ("scripts", "dbt", "snowflake")
+NOT_UPLOADED = {"__pycache__", "target", "logs", "dbt_packages"}
+CONFIGURATION = (ROOT / "docker/kestra.yml", ENGINE_DIR / "overlay.yml")  # the later one wins
+JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m")
+LAST_EVENTS = {"done", "finished", "error"}
+STOP_SECONDS = 30
+
+Event = dict[str, Any]
+
+
+class EngineError(Exception):
+    """The engine refused a command, could not start, or ended. The message says which and why."""
+
+
+def namespace_files(root: Path = ROOT) -> list[str]:
+    """The files that run in the engine, relative to the root: scripts, dbt project and DDL without what is built."""
+    files = (
+        path.relative_to(root)
+        for folder in NAMESPACE_FOLDERS
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    )
+    return [
+        file.as_posix()
+        for file in files
+        if not any(part in NOT_UPLOADED or part.startswith(".") for part in file.parts)
+    ]
+
+
+class Engine:
+    """One engine process; `with Engine(...) as engine` starts and stops it. Safe to use from several threads.
+
+    `environment` is the whole environment of engine and tasks: `SECRET_*`, `ENV_*`, plain settings, `PATH`,
+    `VIRTUAL_ENV`. `plugins` is a folder of jars that takes the place of the stand-ins. Schedules run only with
+    `scheduler`. `on_event` gets every event, also those of scheduled runs, in the thread that reads them.
+    """
+
+    def __init__(
+        self,
+        build: EngineBuild,
+        state: Path,
+        environment: Mapping[str, str],
+        *,
+        plugins: Path | None = None,
+        scheduler: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._build = build
+        self._state = state.resolve()
+        self._environment = dict(environment)
+        self._plugins = plugins or build.plugins
+        self._scheduler = scheduler
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._queues: dict[int | None, queue.SimpleQueue[Event]] = {}
+        self.leftovers: list[Event] = []  # runs that a killed engine left behind, killed at this start
+
+    def __enter__(self) -> Self:
+        try:
+            self._start("wb")
+        except EngineError:
+            # The first start after a SIGKILL may fail on H2's half-written queue table; the next one works.
+            self._start("ab")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def log_file(self) -> Path:
+        """What the engine says for itself; of interest when it does not start or ends."""
+        return self._state / "engine.log"
+
+    def _start(self, log_mode: str) -> None:
+        for folder in ("h2", "storage", "work"):
+            (self._state / folder).mkdir(parents=True, exist_ok=True)
+        settings = {"STATE_DIR": str(self._state), "KESTRA_ENCRYPTION_KEY": self._encryption_key()}
+        with self.log_file.open(log_mode) as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._build.java),
+                    *JVM_FLAGS,
+                    f"-Dmicronaut.config.files={','.join(map(str, CONFIGURATION))}",
+                    "-cp",
+                    self._build.class_path,
+                    "engine.Main",
+                    str(self._plugins),
+                    *(["scheduler"] if self._scheduler else []),
+                ],
+                env=settings | self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C reaches the driver only, and the group can be killed with its tasks
+            )
+        starting = self._queues[None] = queue.SimpleQueue()
+        self.leftovers.clear()
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        try:
+            event = starting.get()
+        except BaseException:
+            self.stop()
+            raise
+        del self._queues[None]
+        if event["event"] == "error":
+            self.stop()
+            message = f"the Kestra engine did not start: {event['message']} (more in {self.log_file})"
+            raise EngineError(message)
+
+    def _encryption_key(self) -> str:
+        """The laptop's own key, made once: it encrypts inputs of type SECRET in the engine's database."""
+        file = self._state / "encryption.key"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(base64.b64encode(secrets.token_bytes(32)).decode(), encoding="ascii")
+        return file.read_text(encoding="ascii")
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        """Hands each event to the caller whose request it belongs to, until the engine ends."""
+        output: IO[str] = process.stdout  # type: ignore[assignment]  # it is a pipe
+        for line in output:
+            event: Event = json.loads(line)
+            if event["event"] == "leftover":
+                self.leftovers.append(event)
+                continue
+            with self._lock:
+                waiting = self._queues.get(event.get("request"))
+            if waiting:
+                waiting.put(event)
+            if self._on_event:
+                self._on_event(event)
+        code = process.wait()
+        self._kill_group(process)  # the tasks of an engine that was killed
+        ended: Event = {"event": "error", "message": f"the Kestra engine ended with code {code}: see {self.log_file}"}
+        with self._lock:
+            for waiting in self._queues.values():
+                waiting.put(ended)
+
+    def _send(self, do: str, **fields: object) -> Iterator[Event]:
+        with self._lock:
+            self._requests += 1
+            request = self._requests
+            self._queues[request] = queue.SimpleQueue()
+            try:
+                self._process.stdin.write(json.dumps({"do": do, "request": request, **fields}) + "\n")  # type: ignore[union-attr]
+                self._process.stdin.flush()  # type: ignore[union-attr]
+            except (BrokenPipeError, ValueError):
+                del self._queues[request]
+                message = f"the Kestra engine is not running: see {self.log_file}"
+                raise EngineError(message) from None
+        return self._answers(request)
+
+    def _answers(self, request: int) -> Iterator[Event]:
+        answers = self._queues[request]
+        try:
+            while True:
+                event = answers.get()
+                if event["event"] == "error":
+                    raise EngineError(event["message"])
+                yield event
+                if event["event"] in LAST_EVENTS:
+                    return
+        finally:
+            with self._lock:
+                del self._queues[request]
+
+    def load(self, root: Path = ROOT, flows: Path | None = None, files: Iterable[str] | None = None) -> list[Event]:
+        """Puts the repository's namespace files and flows into the engine; returns `files` and `flow` events.
+
+        Raises EngineError that names file, reason, and line or path when a flow is refused; no flow is loaded then.
+        """
+        names = namespace_files(root) if files is None else list(files)
+        events = list(self._send("files", namespace=NAMESPACE, root=str(root), files=names))
+        events += self._send("flows", folder=str(flows or root / "flows"))
+        return [event for event in events if event["event"] != "done"]
+
+    def run(
+        self, flow: str, inputs: Mapping[str, object] | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[Event]:
+        """Starts a run now; yields its events as they come, those of its children too; the last is `finished`.
+
+        Raises EngineError when the flow or an input is refused, or when the engine ends meanwhile.
+        """
+        return self._send("run", namespace=NAMESPACE, flow=flow, inputs=inputs or {}, labels=labels or {})
+
+    def restart(self, execution: str) -> Iterator[Event]:
+        """Runs the failed tasks of an execution again, under its id; events as of `run`."""
+        return self._send("restart", execution=execution)
+
+    def replay(self, execution: str, task: str | None = None) -> Iterator[Event]:
+        """Runs an execution again under a new id, from the start or from a task; events as of `run`."""
+        return self._send("replay", execution=execution, task=task)
+
+    def kill(self, execution: str) -> None:
+        """Stops an execution with its children and processes; its own iterator ends with state KILLED."""
+        list(self._send("kill", execution=execution))
+
+    def stop(self) -> None:
+        """Ends the engine, its runs and their processes. Safe to call twice, and after a crash of the engine."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        finally:
+            self._kill_group(self._process)
+
+    @staticmethod
+    def _kill_group(process: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
