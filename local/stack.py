@@ -10,7 +10,6 @@ import base64
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -231,16 +230,9 @@ class Stack:
             _write_private(file, text)
         return file
 
-    def encryption_key(self) -> str:
-        """Kestra's own key for SECRET inputs, made once per checkout."""
-        file = self.state / "kestra_encryption_key"
-        if not file.exists():
-            _write_private(file, base64.b64encode(secrets.token_bytes(32)))
-        return file.read_text()
-
     def kestra_environment(self) -> dict[str, str]:
         """What compose's entrypoint would set: SECRET_* in base64 (`unset` when not given), the rest under its name."""
-        environment = shell() | {"VIRTUAL_ENV": sys.prefix, "KESTRA_ENCRYPTION_KEY": self.encryption_key()}
+        environment = shell() | {"VIRTUAL_ENV": sys.prefix}
         environment["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{environment['PATH']}"
         for name, secret in known_settings().items():
             if secret:

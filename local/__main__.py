@@ -1,0 +1,199 @@
+"""`python -m local`: the pipeline on a laptop, with no account and no Docker."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from local import demo, progress, session, sql, stack
+from local.java import ensure_engine
+
+RUNS = stack.STATE / "runs"
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(options.do(options))
+    except session.FAILURES as error:
+        sys.stderr.write(f"{error}\n")
+        if getattr(options, "json", False):
+            print(json.dumps({"error": str(error)}))
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, do: Command, text: str, *, started: bool = False, as_json: bool = False
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(do=do)
+        if started:
+            added.add_argument("--archives", type=Path, help="serve real events: a .jsonl, .json.gz, .zip or a folder")
+            added.add_argument("--plugins", type=Path, help="folder of Kestra plugin jars instead of the stand-ins")
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+        return added
+
+    command("up", up, "start the stack, schedules included, and leave it running", started=True)
+    command("down", down, "stop what `up` started")
+    command("status", status, "what runs, and where", as_json=True)
+    run = command("run", do_run, "run a flow to its end", started=True, as_json=True)
+    run.add_argument("flow")
+    run.add_argument("--input", action="append", default=[], metavar="K=V", type=_pair)
+    run.add_argument("--label", action="append", default=[], metavar="K=V", type=_pair)
+    for name, text in (
+        ("restart", "run the failed tasks of a failed run again, under its id"),
+        ("replay", "run a run again under a new id"),
+        ("kill", "stop a run with its children and processes"),
+    ):
+        again = command(name, do_again, text, started=True, as_json=True)
+        again.set_defaults(what=name)
+        again.add_argument("execution")
+        if name == "replay":
+            again.add_argument("--task", help="from this task on, while its input files exist")
+    query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
+    query.add_argument("statement")
+    logs = command("logs", do_logs, "task logs of a run (default: the newest)")
+    logs.add_argument("execution", nargs="?")
+    demonstration = command(
+        "demo", demo.main, "deploy, run a day, and show what happened at every hop", started=True, as_json=True
+    )
+    demonstration.add_argument("--days", type=int, default=1, help="how many days, up to the newest settled one")
+    command("clean", clean, "remove all state of the stack (.local/)")
+    command("serve", serve, "what `up` leaves running", started=True)
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        message = f"{text!r}: write it as name=value"
+        raise argparse.ArgumentTypeError(message)
+    return name, value
+
+
+def up(options: argparse.Namespace) -> int:
+    if session.running():
+        print("already up; see `python -m local status`")
+        return 0
+    ensure_engine()
+    stack.STATE.mkdir(parents=True, exist_ok=True)
+    arguments = [f"--{name}={value.resolve()}" for name in ("archives", "plugins") if (value := getattr(options, name))]
+    log = stack.STATE / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local", "serve", *arguments],
+            cwd=stack.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    if not session.wait_until(started=True, seconds=120, alive=process):
+        process.terminate()
+        message = (
+            f"the stack did not start: {log.read_text(errors='replace').strip()[-2000:] or 'no word in two minutes'}"
+        )
+        raise stack.StackError(message)
+    print("up: schedules run; `python -m local status`, `run FLOW`, `down`")
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    session.serve(options.archives, options.plugins)
+    return 0
+
+
+def down(_: argparse.Namespace) -> int:
+    if remote := session.running():
+        list(remote.do("stop", {}))
+        if not session.wait_until(started=False, seconds=60):
+            message = "the stack does not stop: see .local/serve.log"
+            raise stack.StackError(message)
+    print("down")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    remote = session.running()
+    found = next(remote.do("status", {})) if remote else {"endpoints": {}}
+    if options.json:
+        print(json.dumps({"up": remote is not None, **found["endpoints"]}))
+    else:
+        print("up" if remote else "down: `python -m local up` starts it; `run` and `demo` start what they need")
+        for name, where in found["endpoints"].items():
+            print(f"{name:10} {' '.join(f'{key}={value}' for key, value in where.items())}")
+    return 0
+
+
+def _result(options: argparse.Namespace, last: progress.Event) -> int:
+    if options.json:
+        print(json.dumps({key: last.get(key) for key in ("execution", "flow", "state", "seconds", "outputs")}))
+    return 0 if last["state"] in progress.GREEN else 1
+
+
+def do_run(options: argparse.Namespace) -> int:
+    arguments = {"flow": options.flow, "inputs": dict(options.input), "labels": dict(options.label)}
+    with session.reach(options.archives, options.plugins) as there:
+        return _result(options, progress.follow(there.do("run", arguments)))
+
+
+def do_again(options: argparse.Namespace) -> int:
+    arguments = {"execution": options.execution}
+    with session.reach(options.archives, options.plugins) as there:
+        if options.what == "kill":
+            list(there.do("kill", arguments))
+            return 0
+        if options.what == "replay":
+            arguments["task"] = options.task
+        return _result(options, progress.follow(there.do(options.what, arguments)))
+
+
+def do_sql(options: argparse.Namespace) -> int:
+    remote = session.running()
+    with contextlib.ExitStack() as opened:
+        settings = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
+        names, rows = sql.query(settings, options.statement)
+    if options.json:
+        print(json.dumps({"columns": names, "rows": rows}, default=str))
+    else:
+        print(sql.table(names, rows))
+    return 0
+
+
+def do_logs(options: argparse.Namespace) -> int:
+    if not progress.show_logs(RUNS, options.execution):
+        message = f"no run {options.execution or 'yet'} in {RUNS}"
+        raise stack.StackError(message)
+    return 0
+
+
+def clean(_: argparse.Namespace) -> int:
+    if session.running():
+        message = "the stack is up: `python -m local down` first"
+        raise stack.StackError(message)
+    stack.clean()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Prints the events of a run as they come, keeps them in `.local/runs/`, and shows them again (`logs`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+Event = dict[str, Any]
+MARKS = {"SUCCESS": "✔", "WARNING": "!", "FAILED": "✘", "KILLED": "✘", "SKIPPED": "-"}
+# The engine's own last words about a failed process: the task's own lines say more.
+ENGINE_NOISE = ("Command failed with exit code", "TaskException: Command failed")
+GREEN = {"SUCCESS", "WARNING"}
+TAIL = 20
+
+
+class Progress:
+    """Turns events into lines: one when a task starts, one when it ends, and the end of its log when it failed."""
+
+    def __init__(self, out: TextIO = sys.stderr) -> None:
+        self._out = out
+        self._logs: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._running: set[tuple[str, str, int]] = set()
+
+    def show(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "task":
+            self._task(event)
+        elif kind == "log" and event.get("task"):
+            self._logs[event["execution"], event["task"]].append(event["message"])
+        elif kind == "execution" and event["state"] == "CREATED":
+            self._say(f"▷ {event['flow']} ({event['execution']})")
+        elif kind == "finished":
+            seconds = f" after {event['seconds']:.1f} s" if event.get("seconds") else ""
+            self._say(f"{MARKS.get(event['state'], '?')} {event['flow']} {event['state']}{seconds}")
+        elif kind == "leftover":
+            self._say(
+                f"! {event['flow']} ({event['execution']}) was left {event['state']} by an engine that died: killed"
+            )
+        elif kind == "error":
+            self._say(f"✘ {event['message']}")
+
+    def _task(self, event: Event) -> None:
+        state, where = event["state"], f"{event['flow']} › {event['task']}"
+        key = (event["execution"], event["task"], event.get("attempt", 0))
+        if state == "RUNNING" and key not in self._running:
+            self._running.add(key)
+            self._say(f"  ▷ {where}")
+        elif state in MARKS:
+            self._say(f"  {MARKS[state]} {where} {state} {event.get('seconds') or 0:.1f} s{_figures(event)}")
+            if state == "FAILED":
+                lines = self._logs[event["execution"], event["task"]]
+                for line in [each for each in lines if not any(noise in each for noise in ENGINE_NOISE)][-TAIL:]:
+                    self._say(f"      {line}")
+        elif state == "RETRYING":
+            self._say(f"  ↻ {where} failed and is tried again")
+
+    def _say(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
+
+
+def _figures(event: Event) -> str:
+    """The numbers that a task reported, zeros left out."""
+    values = (event.get("outputs") or {}).get("vars") or {}
+    told = [f"{name} {value:,}" for name, value in values.items() if isinstance(value, int | float) and value]
+    return f"  ({', '.join(told)})" if told else ""
+
+
+class UnfinishedError(Exception):
+    """A run's events ended without its `finished`."""
+
+
+def follow(events: Iterator[Event]) -> Event:
+    """Shows a run's events as they come; returns its `finished`."""
+    shown, last = Progress(), None
+    for event in events:
+        shown.show(event)
+        if event["event"] == "finished":
+            last = event
+    if last is None:
+        message = "the run ended without a word: see .local/kestra/engine.log"
+        raise UnfinishedError(message)
+    return last
+
+
+def show_logs(runs: Path, execution: str | None, out: TextIO = sys.stdout) -> bool:
+    """Prints the task logs of one run (default: the newest); False when there is none."""
+    files = (
+        [runs / f"{execution}.jsonl"] if execution else sorted(runs.glob("*.jsonl"), key=lambda f: f.stat().st_mtime)
+    )
+    if not files or not files[-1].exists():
+        return False
+    for line in files[-1].read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["event"] == "log":
+            out.write(f"{event['at']} {event['level']:5} {event.get('task') or '-'}: {event['message']}\n")
+        elif event["event"] == "finished":
+            out.write(f"{event['flow']} {event['execution']} {event['state']}\n")
+    return True
