@@ -1,0 +1,57 @@
+# Everything runs in .venv and .local; nothing is installed outside this folder but Maven's own cache.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+DAYS ?= 1
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
+
+demo: .venv/local.stamp ## the pipeline on this laptop: deploy, one day of data, every hop counted (DAYS=3 for more)
+	@$(BIN)/python -m local demo --days $(DAYS)
+
+test: .venv/dev.stamp ## the test suite
+	@$(BIN)/pytest -m "not scenario"
+
+test-scenarios: .venv/dev.stamp ## the slow scenarios
+	@$(BIN)/pytest -m scenario
+
+up: .venv/local.stamp ## start the laptop stack with its schedules and leave it running
+	@$(BIN)/python -m local up
+
+down: ## stop it
+	@$(BIN)/python -m local down
+
+lint: .venv/dev.stamp ## format, lint, types, YAML, SQL
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint .
+	$(BIN)/sqlfluff lint --processes 2 snowflake dbt
+
+clean: ## remove the state of the laptop stack and what was built
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local clean; fi
+	rm -rf .venv local/kestra/target
+
+lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
+	cd requirements && for name in uv runtime "local -c runtime.txt" "dev -c local.txt"; do set -- $$name; \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links $$1.in $${2:+$$2 $$3} -o $$1.txt; done
+
+.venv/uv.stamp: requirements/uv.txt
+	@python=""; for each in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	  if $$each -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then python=$$each; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "This needs Python 3.11, 3.12 or 3.13 with venv: install one, or say where: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; fi; \
+	echo "Python environment in .venv (the first time takes a minute)"; \
+	$$python -m venv .venv && $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/%.stamp: requirements/%.txt .venv/uv.stamp
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	@touch $@
+
+.PHONY: help demo test test-scenarios up down lint clean lock
+.SECONDARY:
