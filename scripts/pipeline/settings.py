@@ -32,6 +32,9 @@ Optional = Annotated[T | None, BeforeValidator(_given)]
 Utc = Annotated[datetime, AfterValidator(_utc)]
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9._=-]+)*$")]
 
+# An unquoted Snowflake identifier: these names become part of statements, where values cannot be bound.
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")]
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
@@ -92,15 +95,15 @@ class SnowflakeSettings(Settings):
 
     snowflake_account: str
     snowflake_user: str
-    snowflake_warehouse: str
-    snowflake_database: str
+    snowflake_warehouse: Identifier
+    snowflake_database: Identifier
     snowflake_private_key_file: Path
     snowflake_private_key_file_pwd: Optional[SecretStr] = None
-    snowflake_role: Optional[str] = None
+    snowflake_role: Optional[Identifier] = None
     snowflake_host: Optional[str] = None
     snowflake_port: Optional[int] = None
     snowflake_protocol: Optional[Literal["https", "http"]] = None
-    raw_schema: str = Field("RAW", pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")
+    raw_schema: Identifier = "RAW"
     # Set by each flow task to its execution; marks our statements in Snowflake's query history.
     query_tag: str = "amplitude-pipeline"
 
@@ -108,8 +111,8 @@ class SnowflakeSettings(Settings):
 class DeploySettings(SnowflakeSettings):
     """What the DDL needs beyond the connection. The two AWS values are required by scope `account` only."""
 
-    deploy_role: str = "SYSADMIN"
-    deploy_account_role: str = "ACCOUNTADMIN"
+    deploy_role: Identifier = "SYSADMIN"
+    deploy_account_role: Identifier = "ACCOUNTADMIN"
     aws_bucket_name: str = Field(min_length=3)
     aws_prefix: Prefix = "python-import"
     aws_role_arn: Optional[str] = None

@@ -18,3 +18,6 @@ alter warehouse {{ warehouse }} set
     auto_resume = true
     statement_timeout_in_seconds = 3600
     comment = 'Loads and transforms Amplitude events. Owner: data engineering; used by the Kestra pipeline';
+
+alter schema {{ database }}.ops set
+    comment = 'Deploy history and audit. Owner: data engineering; written by deploy, load and the SILVER procedures';

@@ -1,0 +1,132 @@
+"""Snowflake: the one place that connects and runs statements. Key pair, role, query tag, time limits, UTC.
+
+Values are bound by the server (`?`), never pasted into a text; only names from our own settings and part keys, both
+of a checked alphabet, are. Errors say code, state and query id: Snowflake's own text may quote a value of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import snowflake.connector
+from snowflake.connector import errors as sf
+
+from scripts.pipeline.errors import ConfigurationError, PermanentError, PipelineError, RetriableError
+from scripts.pipeline.settings import SnowflakeSettings
+
+LOGIN_SECONDS = 60
+# The connector's own limit is infinite, and it repeats 403 and 5xx until it is reached. It also cancels a statement
+# that runs longer, so it lies above the statement's limit.
+STATEMENT_SECONDS = 3600
+NETWORK_SECONDS = STATEMENT_SECONDS + 60
+
+NOT_FOUND = 2003  # "does not exist or not authorized": Snowflake does not tell which
+# Texts of these name objects and roles only.
+_CONFIGURATION = {
+    NOT_FOUND: "deploy the DDL first (flow snowflake_deploy), or let the role see the object",
+    2043: "the object does not exist or the role may not see it: deploy the DDL first (flow snowflake_deploy)",
+    3001: "the role lacks a privilege: deploy the DDL (flow snowflake_deploy), or ask the owner",
+    3013: "the role is not granted to this user: deploy scope account, or ask an administrator",
+    90073: "the resource monitor has suspended the warehouse: raise its quota or wait for the next month",
+}
+# Codes of a refused login: 390100 wrong user or key, 390144 key pair, 390189 role, 390201 and others the account's.
+_LOGIN_CODES = range(390000, 391000)
+
+
+def parameters(settings: SnowflakeSettings, role: str | None = None) -> dict[str, Any]:
+    """Arguments of `snowflake.connector.connect`. `role`: instead of SNOWFLAKE_ROLE."""
+    password = settings.snowflake_private_key_file_pwd
+    key_file = settings.snowflake_private_key_file.expanduser()
+    if not key_file.is_file():
+        message = f"settings: SNOWFLAKE_PRIVATE_KEY_FILE: there is no file {key_file}. Mount the key there."
+        raise ConfigurationError(message)
+    given = {
+        "host": settings.snowflake_host,
+        "port": settings.snowflake_port,
+        "protocol": settings.snowflake_protocol,
+        "role": role or settings.snowflake_role,
+        "private_key_file_pwd": password.get_secret_value() if password else None,
+    }
+    return {
+        "account": settings.snowflake_account,
+        "user": settings.snowflake_user,
+        "private_key_file": str(key_file),
+        "warehouse": settings.snowflake_warehouse,
+        "database": settings.snowflake_database,
+        "login_timeout": LOGIN_SECONDS,
+        "network_timeout": NETWORK_SECONDS,
+        "session_parameters": {
+            "QUERY_TAG": settings.query_tag,
+            "TIMEZONE": "UTC",
+            "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_SECONDS,
+            "ABORT_DETACHED_QUERY": True,  # a killed task leaves no statement running
+        },
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
+class Warehouse:
+    """One session. Not for several threads: they would share its transaction."""
+
+    def __init__(self, connection: snowflake.connector.SnowflakeConnection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Runs one statement with `?` bound to `values`; returns its rows."""
+        with statement_errors(), self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def dicts(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """As `rows`, each row by its columns' names in lower case (SHOW, DESC, COPY)."""
+        with statement_errors(), self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            names = [column.name.lower() for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def insert(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        """Runs `insert … values (?, …)` for all rows as one statement."""
+        if rows:
+            with statement_errors(), self._connection.cursor() as cursor:
+                cursor.executemany(statement, rows)
+
+
+@contextmanager
+def connect(settings: SnowflakeSettings, role: str | None = None) -> Iterator[Warehouse]:
+    """Opens a session that is closed at the end. Raises ConfigurationError or RetriableError."""
+    with statement_errors():
+        connection = snowflake.connector.connect(paramstyle="qmark", **parameters(settings, role))
+    try:
+        yield Warehouse(connection)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def statement_errors() -> Iterator[None]:
+    """Turns the connector's errors into ours."""
+    try:
+        yield
+    except sf.Error as error:
+        raise _typed(error) from None
+
+
+def _typed(error: sf.Error) -> PipelineError:
+    code = error.errno or 0
+    if advice := _CONFIGURATION.get(code):
+        return ConfigurationError(f"Snowflake: {first_line(error)}: {advice}.")
+    if code in _LOGIN_CODES or isinstance(error, sf.ForbiddenError):
+        advice = "check SNOWFLAKE_ACCOUNT, _USER, the key pair and the role (docs/aws/README.md, key rotation)"
+        return ConfigurationError(f"Snowflake refuses the login ({code}): {advice}.")
+    where = f"code {code}, state {error.sqlstate}, query {error.sfqid}"
+    if isinstance(error, sf.ProgrammingError) and not isinstance(error, sf.IntegrityError):
+        return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")
+    message = f"Snowflake did not answer as it should: {type(error).__name__}, {where}. Replay the run later."
+    return RetriableError(message)
+
+
+def first_line(error: sf.Error) -> str:
+    """Snowflake's own words in one line; only for statements without data in them."""
+    return " ".join((error.raw_msg or error.msg or "").split()).rstrip(".")
