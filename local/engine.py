@@ -128,7 +128,8 @@ class Engine:
         self.leftovers.clear()
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         try:
-            event = starting.get()
+            while (event := starting.get())["event"] not in {"ready", "error"}:
+                pass  # what the leftovers do while they are killed
         except BaseException:
             self.stop()
             raise
@@ -149,8 +150,11 @@ class Engine:
     def _read(self, process: subprocess.Popen[str]) -> None:
         """Hands each event to the caller whose request it belongs to, until the engine ends."""
         output: IO[str] = process.stdout  # type: ignore[assignment]  # it is a pipe
+        reason = ""
         for line in output:
             event: Event = json.loads(line)
+            if event["event"] == "error" and "request" not in event:
+                reason = f"{event['message']}; "
             if event["event"] == "leftover":
                 self.leftovers.append(event)
                 continue
@@ -162,7 +166,8 @@ class Engine:
                 self._on_event(event)
         code = process.wait()
         self._kill_group(process)  # the tasks of an engine that was killed
-        ended: Event = {"event": "error", "message": f"the Kestra engine ended with code {code}: see {self.log_file}"}
+        message = f"the Kestra engine ended with code {code}: {reason}see {self.log_file}"
+        ended: Event = {"event": "error", "message": message}
         with self._lock:
             for waiting in self._queues.values():
                 waiting.put(ended)
