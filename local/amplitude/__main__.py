@@ -1,0 +1,76 @@
+"""`python -m local.amplitude`: Amplitude's Export API on 127.0.0.1, with generated or real events."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from local.amplitude.archives import ArchiveError, Archives
+from local.amplitude.generator import EVENTS_PER_DAY, PROJECT, SEED, Traffic
+from local.amplitude.server import Project, Server
+from local.amplitude.store import Source, Store
+
+NOTES = """
+GET /api/2/export?start=YYYYMMDDTHH&end=YYYYMMDDTHH with Basic auth, as https://amplitude.com/docs/apis/analytics/export.
+The key pair is AMP_API_KEY and AMP_SECRET_KEY of this process (default: local-api-key, local-secret-key).
+Control, without auth: GET /_truth?start=..&end=..  GET and DELETE /_requests
+Prints {"ready": true, "port": N}; stops at SIGTERM, SIGINT and end of stdin.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.amplitude", description=(__doc__ or "").strip(), epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=0, help="0: a free port")
+    parser.add_argument("--state", type=Path, required=True, help="folder of generated hours and the request log")
+    parser.add_argument("--archives", type=Path, help="serve these events (.jsonl, .json.gz, .zip; file or folder)")
+    parser.add_argument("--project", type=int, default=int(os.environ.get("AMP_PROJECT_ID") or PROJECT))
+    parser.add_argument("--seed", type=int, default=SEED, help="of the generated traffic")
+    parser.add_argument("--events-per-day", type=int, default=EVENTS_PER_DAY, metavar="N", help="about so many")
+    options = parser.parse_args()
+    try:
+        source: Source = (
+            Archives(options.archives, options.project)
+            if options.archives
+            else Traffic(options.seed, options.project, options.events_per_day)
+        )
+    except ArchiveError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    options.state.mkdir(parents=True, exist_ok=True)
+    project = Project(
+        os.environ.get("AMP_API_KEY") or "local-api-key",
+        os.environ.get("AMP_SECRET_KEY") or "local-secret-key",
+        Store(source, options.state),
+        options.state / "requests.jsonl",
+    )
+    serve(Server(options.port, project))
+
+
+def serve(server: Server) -> None:
+    """Serves until SIGTERM, SIGINT or the end of stdin (a parent that dies, however it dies, closes it)."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def parent_ended() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=parent_ended, daemon=True).start()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    print(json.dumps({"ready": True, "port": server.server_port}), flush=True)
+    stop.wait()
+    server.shutdown()
+    thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What the stand-in would answer for an hour: members on disk, made once, and the truth about them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from isal import igzip
+
+from local.amplitude import hours
+
+
+class Source(Protocol):
+    """Where events come from: the generator or real archives."""
+
+    project: int
+
+    @property
+    def name(self) -> str:
+        """Changes whenever the events do."""
+
+    def parts(self, hour: datetime) -> int:
+        """Members of the hour; 0: no data."""
+
+    def lines(self, hour: datetime, part: int) -> list[bytes]:
+        """The events of one member, one JSON object each, without newline."""
+
+
+class _Seen(msgspec.Struct):
+    uuid: str
+    event_type: str
+
+
+class Store:
+    """Members and truth per hour below `folder`, and what arrived late."""
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self.source = source
+        self._folder = folder / "hours" / source.name
+        self._late_file = folder / "late.json"
+        self._late: dict[str, list[str]] = json.loads(self._late_file.read_text()) if self._late_file.exists() else {}
+        self._making = threading.Lock()
+
+    def members(self, hour: datetime) -> list[bytes]:
+        """The `.json.gz` members of an hour, in order of their number."""
+        folder = self._made(hour)
+        members = [file.read_bytes() for file in sorted(folder.glob("*.json.gz"), key=lambda file: file.name)]
+        late = self._late.get(hours.name(hour), [])
+        if not late:
+            return members
+        lines = gzip.decompress(members[0]) if members else b""
+        return [packed(lines + "".join(f"{line}\n" for line in late).encode()), *members[1:]]
+
+    def truth(self, hour: datetime) -> dict[str, Any]:
+        """`events`, `uuids` (sorted, distinct), `event_types` and `parts` of an hour, late events included."""
+        known: dict[str, Any] = json.loads((self._made(hour) / "truth.json").read_text())
+        for line in self._late.get(hours.name(hour), []):
+            seen = msgspec.json.decode(line, type=_Seen)
+            known["events"] += 1
+            known["uuids"] = sorted({*known["uuids"], seen.uuid})
+            known["event_types"][seen.event_type] = known["event_types"].get(seen.event_type, 0) + 1
+            known["parts"] = max(known["parts"], 1)
+        return known
+
+    def _made(self, hour: datetime) -> Path:
+        """The folder of an hour, made at first need; its truth is written last."""
+        folder = self._folder / hours.name(hour)
+        with self._making:
+            if (folder / "truth.json").exists():
+                return folder
+            folder.mkdir(parents=True, exist_ok=True)
+            parts = self.source.parts(hour)
+            uuids: set[str] = set()
+            event_types: dict[str, int] = {}
+            events = 0
+            decode = msgspec.json.Decoder(_Seen).decode
+            for part in range(parts):
+                lines = self.source.lines(hour, part)
+                for line in lines:
+                    seen = decode(line)
+                    uuids.add(seen.uuid)
+                    event_types[seen.event_type] = event_types.get(seen.event_type, 0) + 1
+                events += len(lines)
+                (folder / f"{part:03}.json.gz").write_bytes(packed(b"".join(line + b"\n" for line in lines)))
+            known = {"events": events, "parts": parts, "event_types": event_types, "uuids": sorted(uuids)}
+            (folder / "truth.part").write_text(json.dumps(known))
+            (folder / "truth.part").rename(folder / "truth.json")
+        return folder
+
+
+def packed(text: bytes) -> bytes:
+    """One gzip member of an export archive; the same text gives the same bytes."""
+    return igzip.compress(text, 2, mtime=0)
