@@ -29,6 +29,7 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     reason: str
     version: int = 0
+    expected_bytes: int = 0  # compressed, learned from the newest days in S3; 0 = unknown, or action `load`
 
 
 class BadLine(msgspec.Struct, frozen=True):

@@ -1,0 +1,257 @@
+"""The S3 bucket, or an S3-compatible store: paging, typed errors, objects that are never overwritten with other bytes.
+
+Errors of the store become ConfigurationError (a person must act: keys, bucket, rights, clock, region) or
+RetriableError (network, throttling, the store's own failure). S3's error codes: API reference, "Error responses".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+import boto3
+import botocore.exceptions as aws
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+
+from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
+from scripts.pipeline.settings import BucketSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SHA256 = "sha256"  # name in the object's metadata; an ETag says nothing of the content (multipart, KMS)
+MULTIPART_FROM = 8 * 1024 * 1024
+CONFLICT_TRIES = 8
+# One part in memory at a time: callers upload several objects at once instead.
+_TRANSFER = TransferConfig(multipart_threshold=MULTIPART_FROM, multipart_chunksize=MULTIPART_FROM, use_threads=False)
+
+_KEYS = "check AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY, or the profile or role that boto3 finds"
+_CONFIGURATION = {
+    "NoSuchBucket": "the bucket does not exist: check AWS_BUCKET_NAME and AWS_ENDPOINT_URL_S3, or create it",
+    "InvalidAccessKeyId": f"the access key is unknown: {_KEYS}",
+    "SignatureDoesNotMatch": f"the secret key does not fit the access key: {_KEYS}",
+    "ExpiredToken": "the temporary credentials have expired: renew them",
+    "TokenRefreshRequired": "the temporary credentials have expired: renew them",
+    "InvalidToken": "the session token is not valid: renew the credentials",
+    "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off: set it (NTP), then start again",
+    "AccessDenied": "access denied: compare the rights of this user or role with docs/aws/",
+    "AllAccessDisabled": "access to the bucket is disabled: ask its owner",
+    "AccountProblem": "AWS reports a problem with the account of this key: ask its owner",
+    "PermanentRedirect": "the bucket lies in another region: check AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket lies in another region: check AWS_REGION",
+    "IllegalLocationConstraintException": "the bucket lies in another region: check AWS_REGION",
+    "KMS.NotFoundException": "the KMS key does not exist: check AWS_KMS_KEY_ID",
+    "KMS.DisabledException": "the KMS key is disabled: enable it or change AWS_KMS_KEY_ID",
+    # An answer to HEAD has no body, so only its status is known.
+    "301": "the bucket lies in another region: check AWS_REGION",
+    "400": f"the request was refused: {_KEYS}, AWS_REGION, and this machine's clock",
+    "403": f"access denied: {_KEYS}, its rights (docs/aws/), and this machine's clock",
+}
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What the store says about an object. `sha256` is "" when whoever put it left none."""
+
+    key: str
+    bytes: int
+    sha256: str
+    modified: datetime
+
+
+class ObjectStore:
+    """One bucket. Safe to use from several threads."""
+
+    def __init__(self, settings: BucketSettings) -> None:
+        self.bucket = settings.aws_bucket_name
+        self._where = f"s3://{self.bucket}"
+        if settings.aws_endpoint_url_s3:
+            self._where += f" at {settings.aws_endpoint_url_s3}"
+        self._client = _client(settings)
+        self._encryption = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.aws_kms_key_id}
+            if settings.aws_kms_key_id
+            else {}
+        )
+
+    def keys(self, prefix: str, start_after: str = "") -> Iterator[tuple[str, int]]:
+        """Keys and sizes (bytes) below `prefix`, in the order of their UTF-8 bytes; all pages."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, StartAfter=start_after
+        )
+        with self._errors(f"list {prefix}"):
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield entry["Key"], entry["Size"]
+
+    def folders(self, prefix: str) -> list[str]:
+        """The prefixes one `/` below `prefix` (which ends with `/`), sorted."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        with self._errors(f"list {prefix}"):
+            return sorted(entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", []))
+
+    def head(self, key: str) -> StoredObject | None:
+        """None when there is no such object."""
+        with self._errors(f"look at {key}"):
+            try:
+                answer = self._client.head_object(Bucket=self.bucket, Key=key)
+            except aws.ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _MISSING:
+                    return None
+                raise
+        sha256 = answer["Metadata"].get(SHA256, "")
+        return StoredObject(key, answer["ContentLength"], sha256, answer["LastModified"].astimezone(UTC))
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[BinaryIO]:
+        """The object as a stream. Raises DamagedError when there is no such object."""
+        with self._errors(f"read {key}"):
+            try:
+                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            except aws.ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _MISSING:
+                    message = f"{self._where}: {key} is gone. Run amplitude_reconcile with `fix` over its day."
+                    raise DamagedError(message) from None
+                raise
+            with body:
+                yield cast("BinaryIO", body)
+
+    def read(self, key: str) -> bytes:
+        with self.reading(key) as body:
+            return body.read()
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Puts a small object unless the key is taken, in one step. False: it is taken (or an unanswered try of this
+        very call took it: compare what is there).
+        """
+        with self._errors(f"create {key}"):
+            for _ in range(CONFLICT_TRIES):
+                try:
+                    self._client.put_object(
+                        Bucket=self.bucket,
+                        Key=key,
+                        Body=content,
+                        IfNoneMatch="*",
+                        **self._encryption,  # type: ignore[arg-type]
+                    )
+                except aws.ClientError as error:
+                    code = error.response.get("Error", {}).get("Code")
+                    if code == "PreconditionFailed":
+                        return False
+                    if code != "ConditionalRequestConflict":  # 409: another one is being written at this moment
+                        raise
+                    time.sleep(0.2)
+                else:
+                    return True
+        message = f"{self._where}: create {key} met other writers {CONFLICT_TRIES} times. Replay the run."
+        raise RetriableError(message)
+
+    def put(self, key: str, stream: BinaryIO, sha256: str, metadata: dict[str, str]) -> None:
+        """Puts an object of any size with its own SHA-256 (hex) in the metadata. The caller knows that the key is free
+        or holds these same bytes.
+        """
+        extra = {"Metadata": {**metadata, SHA256: sha256}, **self._encryption}
+        with self._errors(f"put {key}"):
+            self._client.upload_fileobj(stream, self.bucket, key, ExtraArgs=extra, Config=_TRANSFER)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except S3UploadFailedError as error:  # hides the cause that says what to do
+            raise self._typed(what, error.__cause__ or error.__context__ or error) from error
+        except (aws.BotoCoreError, aws.ClientError) as error:
+            raise self._typed(what, error) from error
+
+    def _typed(self, what: str, error: BaseException) -> PipelineError:
+        place = f"{self._where}: cannot {what}: "
+        if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.CredentialRetrievalError):
+            return ConfigurationError(f"{place}no credentials: {_KEYS}.")
+        if isinstance(error, aws.ProfileNotFound | aws.NoRegionError | aws.ParamValidationError):
+            return ConfigurationError(f"{place}{type(error).__name__}: check the AWS_ settings in .env.")
+        if isinstance(error, aws.ClientError):
+            code = error.response.get("Error", {}).get("Code", "")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            advice = _CONFIGURATION.get(code)
+            if advice is None and code.startswith("KMS."):
+                advice = "the KMS key refuses: check AWS_KMS_KEY_ID and the key's policy"
+            if advice:
+                return ConfigurationError(f"{place}{advice} ({code}).")
+            return RetriableError(f"{place}the store answered {status} {code}. Replay the run later.")
+        return RetriableError(f"{place}{type(error).__name__}: check the network, then replay the run.")
+
+
+def _client(settings: BucketSettings) -> S3Client:
+    key, secret = settings.aws_access_key, settings.aws_access_secret_key
+    if (key is None) != (secret is None):
+        message = "settings: AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY belong together. Set both, or neither."
+        raise ConfigurationError(message)
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 5},
+        max_pool_connections=16,
+        s3={"addressing_style": settings.s3_addressing_style},
+        request_checksum_calculation=settings.s3_checksums,
+        response_checksum_validation=settings.s3_checksums,
+    )
+    try:
+        return boto3.Session(region_name=settings.aws_region).client(
+            "s3",
+            endpoint_url=settings.aws_endpoint_url_s3,
+            aws_access_key_id=key.get_secret_value() if key else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=config,
+        )
+    except (aws.BotoCoreError, ValueError) as error:  # boto3 raises ValueError for a malformed endpoint
+        message = f"settings: no S3 client: {type(error).__name__}. Check the AWS_ settings in .env."
+        raise ConfigurationError(message) from None
+
+
+class Slice(io.RawIOBase):
+    """`size` bytes of a file from `offset`, as a file of their own (a tar member, without unpacking it)."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        super().__init__()
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def sha256_of(stream: Readable) -> str:
+    """Hex digest of the rest of a stream, read in pieces."""
+    digest = hashlib.sha256()
+    while piece := stream.read(1024 * 1024):
+        digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,76 @@
+"""Task `verdict`: fails the run while an hour of its plan is not loaded, and says which and why. Reads only."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+from pathlib import Path
+
+from scripts.pipeline.entry import as_command
+from scripts.pipeline.errors import RetriableError
+from scripts.pipeline.hour_ledger import HourEntry, HourLedger
+from scripts.pipeline.hours import parse_hour
+from scripts.pipeline.records import ManifestLine, PlanLine, UploadedLine, read_lines
+from scripts.pipeline.settings import BucketSettings, PlanSettings, load
+
+log = logging.getLogger("pipeline")
+HOURS_NAMED = 20
+
+
+def run(*, plan: Path, manifest: Path | None = None, uploaded: Path | None = None) -> dict[str, int]:
+    """Asks the ledger for each hour of the plan; returns how many are in each state.
+
+    Raises RetriableError that names hours which are open or uploaded, and forced exports that failed, with the errors
+    of extract and upload. An hour that extract found too young is no failure.
+    """
+    settings = load(PlanSettings)
+    now = settings.now()
+    planned = {line.hour: line for line in read_lines(plan, PlanLine)}
+    results = {line.hour: line for line in read_lines(manifest, ManifestLine)} if manifest else {}
+    errors = {line.hour: line.error for line in results.values() if line.error}
+    if uploaded:
+        errors |= {line.hour: line.error for line in read_lines(uploaded, UploadedLine) if line.error}
+    entries: dict[str, HourEntry] = {}
+    if planned:
+        ledger = HourLedger(load(BucketSettings))
+        entries = ledger.entries(parse_hour(min(planned)).date(), parse_hour(max(planned)).date())
+
+    states: Counter[str] = Counter()
+    unfinished = []
+    for hour, line in planned.items():
+        state = entries.get(hour, HourEntry(hour)).state(now, settings.export_latency_hours)
+        if state == "open" and hour in results and results[hour].outcome == "young":
+            state = "young"
+        states[state] += 1
+        if state in {"open", "uploaded"}:
+            unfinished.append(f"{hour} {state}: {errors.get(hour, _log_of(state))}")
+        elif line.reason == "forced" and hour in errors:
+            unfinished.append(f"{hour} {state}, not exported again: {errors[hour]}")
+    counts = {state: states[state] for state in ("loaded", "empty", "uploaded", "open", "young")}
+    log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    if unfinished:
+        more = len(unfinished) - HOURS_NAMED
+        shown = "\n  ".join(unfinished[:HOURS_NAMED] + ([f"and {more} more: see report.md"] if more > 0 else []))
+        message = (
+            f"{len(unfinished)} of {len(planned)} hours are not finished:\n  {shown}\n"
+            "Replay this run (a restart only asks the ledger again), or let the next scheduled run take them."
+        )
+        raise RetriableError(message)
+    return counts
+
+
+def _log_of(state: str) -> str:
+    return "see the log of load" if state == "uploaded" else "see the logs of extract and upload"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.verdict", description=__doc__)
+    parser.add_argument("--plan", type=Path, default=Path("plan.jsonl"), help="%(default)s")
+    parser.add_argument("--manifest", type=Path, help="manifest.jsonl of the same run: says why an hour failed")
+    parser.add_argument("--uploaded", type=Path, help="uploaded.jsonl of the same run: says why an upload failed")
+    return as_command(run, **vars(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
