@@ -32,9 +32,15 @@ class Session:
     """Stand-ins and engine in this process; every event of every run is kept in `.local/runs/<execution>.jsonl`."""
 
     def __init__(
-        self, build: EngineBuild, *, archives: Path | None = None, scheduler: bool = False, plugins: Path | None = None
+        self,
+        build: EngineBuild,
+        *,
+        state: Path = STATE,
+        archives: Path | None = None,
+        scheduler: bool = False,
+        plugins: Path | None = None,
     ) -> None:
-        self.stack = Stack(archives=archives)
+        self.stack = Stack(state, archives)
         self._build, self._scheduler, self._plugins = build, scheduler, plugins
         self._runs = self.stack.state / "runs"
         self._engine: Engine | None = None

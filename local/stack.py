@@ -130,11 +130,9 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 class Stack:
     """The stand-ins and the settings; `with Stack(...) as stack` starts and stops them. One at a time per checkout."""
 
-    def __init__(self, state: Path = STATE, archives: Path | None = None, now: str | None = None) -> None:
+    def __init__(self, state: Path = STATE, archives: Path | None = None) -> None:
         self.state = state
         self.settings = read_settings() | {"DATA_DIR": str(state / "data"), "LOG_DIR": str(state / "logs")}
-        if now:
-            self.settings["PIPELINE_NOW"] = now
         self.endpoints: dict[str, dict[str, Any]] = {}
         self._archives = archives
         self._servers: list[Server] = []
