@@ -136,7 +136,7 @@ def _served(url: str, inputs: Mapping[str, object]) -> int | None:
     window = {"start": first.replace("-", "") + "T00", "end": last.replace("-", "") + "T23"}
     answer = requests.get(f"{url}/_truth", params=window, timeout=60)
     answer.raise_for_status()
-    return len({uuid for hour in answer.json().values() for uuid in hour["uuids"]})
+    return len({uuid for hour in answer.json()["hours"].values() for uuid in hour["uuids"]})
 
 
 def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What a user can see of a running pipeline: runs and their tasks, objects in S3, rows in Snowflake, Amplitude's log."""
+"""What a user can see of a pipeline: runs with their tasks, objects in S3, rows in Snowflake, export requests."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Pipeline:
     def truth(self, day: str) -> dict[str, set[str]]:
         """Uuids per hour that the stand-in Amplitude serves, hours without events left out."""
         compact = day.replace("-", "")
-        answer = self._amplitude("_truth", start=f"{compact}T00", end=f"{compact}T23")
+        answer = self._amplitude("_truth", start=f"{compact}T00", end=f"{compact}T23")["hours"]
         return {hour: set(facts["uuids"]) for hour, facts in answer.items() if facts["uuids"]}
 
     def exports(self) -> list[dict[str, Any]]:
         """Export requests that the stand-in has seen."""
-        return self._amplitude("_requests")
+        return self._amplitude("_requests")["requests"]
 
     def _amplitude(self, path: str, **parameters: str) -> Any:
         answer = requests.get(f"{self.settings['AMP_BASE_URL']}/{path}", params=parameters, timeout=60)
