@@ -1,0 +1,91 @@
+"""Rules that every flow keeps (docs/decisions.md; Kestra 1.3 and 2.x must both take them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOWS = sorted((ROOT / "flows").glob("*.yml"))
+PYTHON = "io.kestra.plugin.scripts.python.Script"
+DBT = "io.kestra.plugin.dbt.cli.DbtCLI"
+PROCESS = {"type": "io.kestra.plugin.core.runner.Process"}
+# Gone or renamed in Kestra 2 (its migration guide), or unsafe on 1.3.
+FORBIDDEN = ("ForEach", "EachSequential", "EachParallel", "pluginDefaults", "taskDefaults", "runIf", "conditions:",
+             "schedule.", "| json", "outputDir", "allowConcurrent", "minLogLevel", "io.kestra.core.")  # fmt: skip
+
+
+@pytest.fixture(params=FLOWS, ids=lambda file: file.stem)
+def flow(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return yaml.safe_load(request.param.read_text(encoding="utf-8"))
+
+
+def tasks(value: Any) -> Iterator[dict[str, Any]]:
+    """Every task of a flow, nested ones too (triggers and inputs are no tasks)."""
+    if isinstance(value, list):
+        for each in value:
+            yield from tasks(each)
+    elif isinstance(value, dict):
+        if "type" in value and "id" in value:
+            yield value
+        for key in ("tasks", "then", "else", "errors", "finally", "afterExecution"):
+            yield from tasks(value.get(key, []))
+
+
+def test_there_are_flows() -> None:
+    assert {file.stem for file in FLOWS} >= {"amplitude_daily", "dbt_build", "snowflake_deploy"}
+
+
+def test_the_file_name_is_the_id_and_the_namespace_is_ours(flow: dict[str, Any]) -> None:
+    assert flow["id"] in {file.stem for file in FLOWS}
+    assert flow["namespace"] == "analytics.amplitude"
+    assert flow["labels"] == {"domain": "amplitude", "managed_by": "amplitude-pipeline"}
+    assert len(flow["description"]) > 100
+
+
+def test_every_task_is_described_and_every_process_is_bounded(flow: dict[str, Any]) -> None:
+    for task in tasks(flow):
+        assert task.get("description"), task["id"]
+        assert task["id"] == task["id"].lower().replace("-", "_")
+        if task["type"] in {PYTHON, DBT}:
+            assert task["taskRunner"] == PROCESS, task["id"]
+            assert task["timeout"], task["id"]
+            assert task["namespaceFiles"]["include"], task["id"]
+        if task["type"] == PYTHON:
+            assert task["packageManager"] == "PIP", task["id"]
+        if task["type"] == DBT:
+            assert task["parseRunResults"] is False, task["id"]
+
+
+def test_inline_glue_is_short_and_holds_nothing_that_kestra_would_render(flow: dict[str, Any]) -> None:
+    for task in tasks(flow):
+        if task["type"] == PYTHON:
+            script = task["script"]
+            assert len(script.splitlines()) <= 15, task["id"]
+            assert "from scripts import" in script, task["id"]
+            assert not [mark for mark in ("{{", "{%", "{#") if mark in script], task["id"]
+
+
+def test_schedules_are_in_utc_and_recover_the_last_tick(flow: dict[str, Any]) -> None:
+    for trigger in flow.get("triggers", []):
+        assert trigger["timezone"] == "UTC"
+        assert trigger["recoverMissedSchedules"] == "LAST"
+        assert "labels" not in trigger
+        assert "{{" not in str(trigger.get("inputs", ""))
+
+
+def test_flow_outputs_survive_a_failed_run(flow: dict[str, Any]) -> None:
+    for output in flow.get("outputs", []):
+        assert output["required"] is False, output["id"]
+        assert "??" in output["value"], output["id"]
+
+
+@pytest.mark.parametrize("file", FLOWS, ids=lambda file: file.stem)
+def test_nothing_that_kestra_2_does_not_take(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert not [word for word in FORBIDDEN if word in text]
+    assert "\n---" not in text

@@ -1,0 +1,27 @@
+"""One list of settings: what the code reads is what `.env.example` explains, secrets without a default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from local.stack import known_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+# Set by flow tasks, tests and rehearsals, not by a person.
+NOT_FOR_PEOPLE = {"PIPELINE_NOW", "SNOWFLAKE_ROLE", "QUERY_TAG"}
+
+
+def example() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_example_names_every_setting_and_no_other() -> None:
+    only_compose = {name for name in example() if name.startswith(("KESTRA_", "POSTGRES_"))}
+    assert set(example()) - only_compose == set(known_settings()) - NOT_FOR_PEOPLE
+
+
+def test_no_secret_has_a_default() -> None:
+    secrets = {name for name, secret in known_settings().items() if secret}
+    assert secrets >= {"AMP_API_KEY", "AMP_SECRET_KEY", "AWS_ACCESS_SECRET_KEY", "SNOWFLAKE_PRIVATE_KEY_FILE_PWD"}
+    assert not [name for name in secrets if example()[name]]
