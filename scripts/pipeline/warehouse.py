@@ -6,7 +6,7 @@ of a checked alphabet, are. Errors say code, state and query id: Snowflake's own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,7 +86,7 @@ class Warehouse:
             names = [column.name.lower() for column in cursor.description or []]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def insert(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Runs `insert … values (?, …)` for all rows as one statement."""
         if rows:
             with statement_errors(), self._connection.cursor() as cursor:

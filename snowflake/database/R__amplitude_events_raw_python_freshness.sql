@@ -9,7 +9,7 @@ copy grants
 comment = 'Recency of the landing table. Owner: data engineering; read by dbt source freshness'
 as
 select
-    {{ utc_time('json_data:"server_upload_time"') }} as server_upload_time_ts,
+    {{ utc_time('json_data:"server_upload_time"::varchar') }} as server_upload_time_ts,
     convert_timezone('UTC', loaded_at)::timestamp_ntz as loaded_at_ts
 from {{ raw_schema }}.amplitude_events_raw_python
 where loaded_at >= dateadd('day', -8, current_timestamp());
