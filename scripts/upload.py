@@ -69,6 +69,8 @@ def uuid_numbers(stream: BinaryIO) -> set[int]:
     numbers = set()
     with igzip.IGzipFile(fileobj=stream) as lines:  # type: ignore[no-untyped-call]
         for line in lines:
+            if line.isspace():  # no row, for Snowflake too
+                continue
             uuid = decoder.decode(line).uuid
             digest = hashlib.md5(uuid.encode(), usedforsecurity=False).digest()
             numbers.add(int.from_bytes(digest[8:], "big"))

@@ -1,32 +1,23 @@
-"""Upload against a real S3 server: content-addressed objects, versions, markers, two runs at once."""
+"""Upload against a real S3 server: content-addressed objects, versions, markers, crashes, two runs at once."""
 
-from __future__ import annotations
+import gzip
+import hashlib
+import random
+import threading
+from datetime import timedelta
 
+import msgspec
 import pytest
 
 from scripts import upload
+from scripts.pipeline.errors import ConfigurationError, DamagedError
 from scripts.pipeline.hour_ledger import HourLedger
-from scripts.pipeline.records import UploadedLine, read_lines
+from scripts.pipeline.records import BadLine, UploadedLine, read_lines
 from scripts.pipeline.settings import BucketSettings
 from tests import s3
 
 HOUR = "2026-11-24T03"
-OLD = "2026-11-01T03"
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3.serving() as running:
-        yield running
-
-
-@pytest.fixture
-def bucket(server, monkeypatch, tmp_path):
-    server.clear()
-    monkeypatch.chdir(tmp_path)
-    for name, value in s3.settings_for(server).items():
-        monkeypatch.setenv(name, value)
-    return server
+PARTS = s3.PREFIX + "/"
 
 
 @pytest.fixture
@@ -34,8 +25,24 @@ def ledger(bucket):
     return HourLedger(BucketSettings())
 
 
+@pytest.fixture
+def send(bucket, tmp_path):
+    """Uploads one hour with these uuids; returns counts and the lines for load."""
+    runs = iter(range(100))
+
+    def send_hour(uuids, hour=HOUR, **more):
+        files = s3.Export(tmp_path / f"run{next(runs)}").add(hour, uuids, **more).write()
+        return upload.run(**files), uploaded(files)
+
+    return send_hour
+
+
 def uploaded(files) -> list[UploadedLine]:
     return list(read_lines(files["output"], UploadedLine))
+
+
+def ledger_names(bucket) -> list[str]:
+    return sorted(key.rsplit("/", 1)[1] for key in bucket.objects(s3.PREFIX + "-ledger/"))
 
 
 def test_a_day_is_in_the_bucket_and_in_the_ledger_after_one_upload(bucket, ledger, tmp_path):
@@ -48,10 +55,8 @@ def test_a_day_is_in_the_bucket_and_in_the_ledger_after_one_upload(bucket, ledge
         "hours": 23, "objects": 46, "skipped": 0, "bytes": sum(map(len, export.members.values())), "versions": 24,
         "unchanged": 0, "empty": 1, "new": 23 * 4, "gone": 0, "errors": 0,
     }  # fmt: skip
-    stored = bucket.objects(s3.PREFIX + "/")
-    assert {key.rsplit("/", 1)[1]: body for key, body in stored.items()} == {
-        name.removeprefix("parts/"): body for name, body in export.members.items()
-    }
+    stored = bucket.objects(PARTS)
+    assert {"parts/" + key.rsplit("/", 1)[1]: body for key, body in stored.items()} == export.members
     entries = ledger.entries()
     assert [entry.version for entry in entries.values()] == [1] * 24
     assert entries["2026-11-24T07"].empty == {1}
@@ -59,3 +64,338 @@ def test_a_day_is_in_the_bucket_and_in_the_ledger_after_one_upload(bucket, ledge
     assert [line.hour for line in lines] == [f"2026-11-24T{hour:02}" for hour in range(24) if hour != 7]
     assert [(part.key in stored, part.rows) for part in lines[0].parts] == [(True, 3), (True, 1)]
     assert lines[0].parts[0].uploaded_at.endswith("Z")
+
+
+def test_b27_b28_two_parts_of_an_hour_stay_two_objects_with_plain_names(bucket, send):
+    send([["a", "b"], ["c"]])
+    keys = sorted(bucket.objects(PARTS))
+    assert [gzip.decompress(bucket.objects()[key]).count(b"\n") for key in keys] == [2, 1]
+    for key in bucket.objects():
+        assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=-/")
+
+
+def test_the_version_says_what_was_exported_and_where_it_lies(bucket, ledger, send):
+    send(["a", "b", "b"])
+    version = ledger.read(HOUR, 1)
+    assert (version.manifest.uuids, version.manifest.repeats, version.manifest.digest) == (2, 1, s3.digest(["a", "b"]))
+    assert (version.new, version.gone, version.union_uuids, version.union_digest) == (2, 0, 2, s3.digest(["a", "b"]))
+    (part,) = version.manifest.parts
+    assert hashlib.sha256(bucket.objects()[part.key]).hexdigest() == part.sha256
+    assert part.uploaded_at <= version.written_at
+
+
+def test_b03_late_events_make_version_2_and_are_counted(bucket, ledger, send):
+    before = [f"u{n}" for n in range(10)]
+    send(before)
+    counts, lines = send([*before, "late1", "late2", "late3"], action="export", version=1)
+    assert (counts["versions"], counts["new"], counts["gone"]) == (1, 3, 0)
+    version = ledger.read(HOUR, 2)
+    everything = [*before, "late1", "late2", "late3"]
+    assert (version.new, version.union_uuids, version.union_digest) == (3, 13, s3.digest(everything))
+    assert [line.version for line in lines] == [1, 2]  # neither is loaded yet: both must be
+
+
+def test_the_union_keeps_what_a_later_version_lacks(ledger, send):
+    send(["a", "b"])
+    send(["b", "c"])
+    send(["c", "d"])
+    version = ledger.read(HOUR, 3)
+    assert (version.new, version.gone) == (1, 2)  # over all earlier versions: d is new; a and b are gone
+    assert (version.union_uuids, version.union_digest) == (4, s3.digest("abcd"))
+
+
+def test_b06_the_same_events_in_other_bytes_are_no_new_version_and_no_new_object(bucket, ledger, send):
+    send(["a", "b", "c"])
+    before = bucket.objects(PARTS)
+    counts, lines = send([["c"], ["b", "a"]], version=1)
+    assert (counts["unchanged"], counts["versions"], counts["objects"]) == (1, 0, 0)
+    assert bucket.objects(PARTS) == before
+    assert ledger.entry(HOUR).version == 1
+    assert [line.version for line in lines] == [1]
+
+
+def test_what_is_there_is_not_sent_again(bucket, send):
+    send(["a"])
+    for key in list(bucket.objects(s3.PREFIX + "-ledger/")):
+        del bucket.bucket.keys[key]  # killed after the parts, before the version
+    bucket.requests.clear()
+    counts, _ = send(["a"])
+    assert (counts["objects"], counts["skipped"], counts["versions"]) == (0, 1, 1)
+    assert not [line for line in bucket.requests if line.startswith(f"PUT {PARTS}")]
+
+
+def test_an_object_without_our_metadata_is_compared_by_its_bytes(bucket, send):
+    send(["a"])
+    (key,) = bucket.objects(PARTS)
+    content = bucket.objects()[key]
+    s3_put(bucket, key, content)
+    for name in list(bucket.objects(s3.PREFIX + "-ledger/")):
+        del bucket.bucket.keys[name]
+    counts, _ = send(["a"])
+    assert (counts["skipped"], counts["errors"]) == (1, 0)
+
+
+def s3_put(bucket, key, content):
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(s3.BUCKET, key, content)
+
+
+def test_other_bytes_under_a_key_are_never_overwritten(bucket, ledger, send):
+    send(["a"])
+    (key,) = bucket.objects(PARTS)
+    for name in bucket.objects():
+        del bucket.bucket.keys[name]
+    s3_put(bucket, key, b"someone else's")
+    counts, (line,) = send(["a"])
+    assert counts["errors"] == 1
+    assert line.error.startswith(f"{key} holds other bytes")
+    assert bucket.objects() == {key: b"someone else's"}
+    assert ledger.entry(HOUR).version == 0
+
+
+def cleaned(folder, uuids, level):
+    """An export with a part that lost bad line 2: named by its lines, with the untouched original beside it."""
+    export = s3.Export(folder).add(HOUR, uuids)
+    (line,) = export.lines
+    (part,) = line.manifest.parts
+    (content,) = export.members.values()
+    lines = gzip.decompress(content)
+    packed = gzip.compress(lines, level, mtime=0)
+    original = gzip.compress(lines + b"not an event\n", mtime=0)
+    stem = part.key.rsplit(".", 3)[0]
+    key = f"{stem}.{hashlib.sha256(lines).hexdigest()[:12]}.json.gz"
+    quarantine = f"{stem}.{hashlib.sha256(original).hexdigest()[:12]}.json.gz".replace(
+        s3.PREFIX, s3.PREFIX + "-quarantine", 1
+    )
+    export.members = {
+        "parts/" + key.rsplit("/", 1)[1]: packed,
+        "quarantine/" + quarantine.rsplit("/", 1)[1]: original,
+    }
+    part = msgspec.structs.replace(
+        part,
+        key=key,
+        sha256=hashlib.sha256(packed).hexdigest(),
+        bytes=len(packed),
+        quarantine_key=quarantine,
+        bad_lines=[BadLine(len(uuids) + 1, "not JSON")],
+    )
+    manifest = msgspec.structs.replace(line.manifest, parts=[part])
+    export.lines = [msgspec.structs.replace(line, manifest=manifest)]
+    return export.write(), packed, original
+
+
+def test_a_cleaned_part_and_its_original_lie_in_their_own_prefixes(bucket, ledger, tmp_path):
+    files, packed, original = cleaned(tmp_path / "a", ["a", "b"], 6)
+    assert upload.run(**files)["objects"] == 2
+    assert list(bucket.objects(PARTS).values()) == [packed]
+    assert list(bucket.objects(s3.PREFIX + "-quarantine/").values()) == [original]
+    assert ledger.read(HOUR, 1).manifest.parts[0].bad_lines == [BadLine(3, "not JSON")]
+
+
+def test_a_cleaned_part_packed_by_another_gzip_is_the_same_part(bucket, ledger, tmp_path):
+    uuids = [f"uuid-{n}" for n in range(200)]
+    files, packed, _ = cleaned(tmp_path / "a", uuids, 6)
+    upload.run(**files)
+    for name in list(bucket.objects(s3.PREFIX + "-ledger/")):
+        del bucket.bucket.keys[name]
+    files, other, _ = cleaned(tmp_path / "b", uuids, 1)
+    assert other != packed
+    assert upload.run(**files)["errors"] == 0
+    (part,) = ledger.read(HOUR, 1).manifest.parts
+    assert (part.sha256, part.bytes) == (hashlib.sha256(packed).hexdigest(), len(packed))  # what lies there
+
+
+def test_an_hour_whose_lines_are_all_bad_is_done_with_its_original_kept(bucket, ledger, tmp_path):
+    files, _, original = cleaned(tmp_path / "a", ["a"], 6)
+    (line,) = read_lines(files["manifest"], upload.ManifestLine)
+    (part,) = line.manifest.parts
+    manifest = msgspec.structs.replace(
+        line.manifest, uuids=0, digest="0", parts=[msgspec.structs.replace(part, key="", sha256="", bytes=0, rows=0)]
+    )
+    upload.write_lines(files["manifest"], [msgspec.structs.replace(line, manifest=manifest)])
+    counts = upload.run(**files)
+    assert (counts["hours"], counts["objects"]) == (0, 1)
+    assert list(bucket.objects(s3.PREFIX + "-quarantine/").values()) == [original]
+    assert ledger.entry(HOUR).empty == {1}
+
+
+def test_a_lost_object_is_put_again_by_an_export_of_the_same_bytes(bucket, ledger, send):
+    send(["a", "b"])
+    before = bucket.objects(PARTS)
+    (key,) = before
+    del bucket.bucket.keys[key]
+    counts, _ = send(["a", "b"])
+    assert (counts["objects"], counts["versions"]) == (1, 0)
+    assert bucket.objects(PARTS) == before
+
+
+def test_a_lost_object_is_replaced_by_a_new_version_of_the_same_events(bucket, ledger, send):
+    send(["a", "b"])
+    (key,) = bucket.objects(PARTS)
+    del bucket.bucket.keys[key]
+    counts, _ = send(["b", "a"])
+    assert (counts["objects"], counts["versions"]) == (1, 1)
+    version = ledger.read(HOUR, 2)
+    assert (version.new, version.gone, version.union_uuids) == (0, 0, 2)
+    assert version.union_digest == s3.digest(["a", "b"])
+
+
+def test_an_old_export_uploaded_late_is_no_version_unless_it_brings_events(bucket, ledger, send):
+    send(["a", "b", "late"], after=timedelta(days=1))
+    counts, _ = send(["a", "b"], after=timedelta(hours=4))
+    assert (counts["versions"], counts["unchanged"]) == (0, 1)
+    counts, _ = send(["a", "only here"], after=timedelta(hours=4))
+    assert ledger.read(HOUR, 2).union_uuids == 4
+
+
+@pytest.mark.parametrize(
+    ("age", "markers"),
+    [
+        (timedelta(hours=23, minutes=59), []),
+        (timedelta(days=1), ["rechecked_1d.json"]),
+        (timedelta(days=6, hours=23), ["rechecked_1d.json"]),
+        (timedelta(days=7), ["rechecked_1d.json", "rechecked_7d.json"]),
+    ],
+)
+def test_an_export_counts_as_the_rechecks_that_its_age_has_reached(bucket, send, age, markers):
+    send(["a"], after=age)
+    assert ledger_names(bucket) == [*markers, "v0001.json"]
+    send([], hour="2026-10-01T00", after=age)
+    assert [name for name in ledger_names(bucket) if "v0001" not in name] == sorted(markers * 2)
+
+
+def test_an_empty_hour_that_gets_data_later_is_loaded_then(bucket, ledger, send):
+    send([])
+    assert ledger.entry(HOUR).unloaded == []
+    counts, lines = send(["a"], action="recheck", version=1, after=timedelta(days=1))
+    assert (counts["new"], [line.version for line in lines]) == (1, [2])
+    send([], after=timedelta(days=2))  # and a 404 after that
+    version = ledger.read(HOUR, 3)
+    assert (version.gone, version.union_uuids, ledger.entry(HOUR).empty) == (1, 1, {1, 3})
+    assert ledger.entry(HOUR).unloaded == [2]
+
+
+def test_hours_that_only_wait_for_load_are_listed_without_an_export(bucket, ledger, send, tmp_path):
+    send(["a"])
+    ledger.mark_loaded(HOUR, 1, 1)
+    send(["a", "b"])
+    for outcome, more in (("load", {"action": "load"}), ("young", {}), ("error", {"error": "503", "version": 2})):
+        files = s3.Export(tmp_path / outcome).line(HOUR, outcome, **more).write()
+        counts = upload.run(**files)
+        assert (counts["hours"], counts["objects"], counts["errors"]) == (1, 0, 0)
+        assert [(line.version, len(line.parts)) for line in uploaded(files)] == [(2, 1)]
+
+
+def test_killed_between_an_empty_version_and_its_marker(bucket, ledger, send, tmp_path):
+    send([])
+    (marker,) = [key for key in bucket.objects() if key.endswith("v0001.empty.json")]
+    del bucket.bucket.keys[marker]
+    assert ledger.entry(HOUR).unloaded == [1]
+    files = s3.Export(tmp_path / "load").line(HOUR, "load", action="load").write()
+    assert upload.run(**files)["empty"] == 1
+    assert ledger.entry(HOUR).empty == {1}
+
+
+def test_nothing_to_do_is_an_empty_file(bucket, tmp_path):
+    files = s3.Export(tmp_path / "none").write()
+    files["parts"].write_bytes(b"")  # extract leaves no member behind
+    assert set(upload.run(**files).values()) == {0}
+    assert files["output"].read_bytes() == b""
+
+
+def test_an_hour_that_fails_is_a_line_and_the_others_go_through(bucket, ledger, tmp_path, no_waiting):
+    export = s3.Export(tmp_path / "a")
+    for hour in ("2026-11-24T01", "2026-11-24T02", "2026-11-24T03"):
+        export.add(hour, [f"{hour}-uuid"])
+    files = export.write()
+    denied = "/hour=02/"
+    bucket.fault = lambda environ: (
+        ("503 Service Unavailable", "InternalError")
+        if denied in environ["PATH_INFO"] and environ["REQUEST_METHOD"] == "PUT"
+        else None
+    )
+    counts = upload.run(**files)
+    assert (counts["hours"], counts["versions"], counts["errors"]) == (2, 2, 1)
+    lines = {line.hour: line for line in uploaded(files)}
+    assert "InternalError" in lines["2026-11-24T02"].error
+    assert lines["2026-11-24T02"].parts == []
+    assert sorted(ledger.entries()) == ["2026-11-24T01", "2026-11-24T03"]
+
+
+def test_a_configuration_error_stops_the_run_at_once(bucket, tmp_path):
+    export = s3.Export(tmp_path / "a")
+    for day in range(1, 29):
+        export.add(f"2026-11-{day:02}T01", [f"{day}"])
+    bucket.fault = lambda environ: ("403 Forbidden", "AccessDenied")
+    with pytest.raises(ConfigurationError, match="access denied"):
+        upload.run(**export.write())
+    assert len(bucket.requests) < 28  # hours that were not begun are not tried
+
+
+def test_a_tar_that_is_cut_or_lacks_a_part_is_damage(bucket, ledger, tmp_path):
+    export = s3.Export(tmp_path / "a").add(HOUR, ["a"])
+    export.members = {}
+    counts = upload.run(**export.write())
+    assert counts["errors"] == 1
+    assert bucket.objects() == {}
+    files = s3.Export(tmp_path / "b").add(HOUR, ["a"]).write()
+    files["parts"].write_bytes(b"no tar")
+    with pytest.raises(DamagedError, match="Replay the run from the start"):
+        upload.run(**files)
+
+
+def test_other_bytes_in_the_tar_than_extracted_never_reach_the_bucket(bucket, ledger, tmp_path):
+    export = s3.Export(tmp_path / "a").add(HOUR, ["a"])
+    export.members = {name: gzip.compress(b'{"uuid":"x"}\n') for name in export.members}
+    files = export.write()
+    assert upload.run(**files)["errors"] == 1
+    assert "not what was extracted" in uploaded(files)[0].error
+    assert bucket.objects() == {}
+
+
+def test_b33_two_runs_at_once_on_one_hour_end_as_one(bucket, ledger, tmp_path):
+    for number in range(4):
+        hour = f"2026-11-{number + 1:02}T05"
+        exports = [
+            s3.Export(tmp_path / f"{number}a").add(hour, ["a", "b"], after=timedelta(hours=3)).write(),
+            s3.Export(tmp_path / f"{number}b").add(hour, ["b", "c"], after=timedelta(hours=3, minutes=1)).write(),
+            s3.Export(tmp_path / f"{number}c").add(hour, ["b", "c"], after=timedelta(hours=3, minutes=1)).write(),
+        ]
+        runs = [threading.Thread(target=upload.run, kwargs=files) for files in exports]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+        entry = ledger.entry(hour)
+        versions = list(ledger.versions(entry))
+        assert (versions[-1].union_uuids, versions[-1].union_digest) == (3, s3.digest("abc"))
+        assert entry.version == 2  # the two equal exports are one version
+        for version in versions:
+            assert all(part.key in bucket.objects() for part in version.manifest.parts)
+
+
+def test_a_version_that_another_run_takes_first_is_compared_with(bucket, ledger, send):
+    """The other run publishes between our look at the ledger and our write."""
+    other = {}
+
+    def race(environ):
+        if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].endswith("v0001.json") and not other:
+            other["run"] = True
+            send(["a", "b"])
+
+    bucket.fault = race
+    counts, _ = send(["a", "c"])
+    assert (counts["versions"], counts["new"], counts["gone"]) == (1, 1, 1)
+    assert ledger.entry(HOUR).version == 2
+    assert ledger.read(HOUR, 2).union_digest == s3.digest("abc")
+
+
+def test_a_big_part_is_streamed(bucket, tmp_path):
+    uuids = [str(random.Random(1).getrandbits(64)) * 60 + str(n) for n in range(9_000)]
+    export = s3.Export(tmp_path / "big").add(HOUR, uuids, level=0)
+    (content,) = export.members.values()
+    assert len(content) > 9_000_000
+    assert upload.run(**export.write())["bytes"] == len(content)
+    assert list(bucket.objects(PARTS).values()) == [content]
