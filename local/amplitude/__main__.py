@@ -11,14 +11,21 @@ import threading
 from pathlib import Path
 
 from local.amplitude.archives import ArchiveError, Archives
+from local.amplitude.faults import FaultError
 from local.amplitude.generator import EVENTS_PER_DAY, PROJECT, SEED, Traffic
-from local.amplitude.server import Project, Server
-from local.amplitude.store import Source, Store
+from local.amplitude.project import Project
+from local.amplitude.server import Server, clock
+from local.amplitude.store import Source
 
 NOTES = """
 GET /api/2/export?start=YYYYMMDDTHH&end=YYYYMMDDTHH with Basic auth, as https://amplitude.com/docs/apis/analytics/export.
 The key pair is AMP_API_KEY and AMP_SECRET_KEY of this process (default: local-api-key, local-secret-key).
-Control, without auth: GET /_truth?start=..&end=..  GET and DELETE /_requests
+Control, without auth (times YYYYMMDDTHH in queries, hours YYYY-MM-DDTHH in JSON):
+  GET /_truth?start=..&end=..          per hour: events, parts, event_types, uuids (late ones included)
+  GET, DELETE /_requests               the log of export requests: window, status, bytes, lines, faults, seconds
+  GET, POST, DELETE /_faults           the fault programme; its kinds: pydoc local.amplitude.faults
+  POST /_late {"hour": H, "events": N} data that arrives late, now
+  POST /_clock {"now": TIME or null}   freezes the clock (Date header, settled hours), as PIPELINE_NOW does at the start
 Prints {"ready": true, "port": N}; stops at SIGTERM, SIGINT and end of stdin.
 """
 
@@ -33,6 +40,7 @@ def main() -> None:
     parser.add_argument("--archives", type=Path, help="serve these events (.jsonl, .json.gz, .zip; file or folder)")
     parser.add_argument("--project", type=int, default=int(os.environ.get("AMP_PROJECT_ID") or PROJECT))
     parser.add_argument("--seed", type=int, default=SEED, help="of the generated traffic")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault programme (JSON) to begin with")
     parser.add_argument("--events-per-day", type=int, default=EVENTS_PER_DAY, metavar="N", help="about so many")
     options = parser.parse_args()
     try:
@@ -43,14 +51,16 @@ def main() -> None:
         )
     except ArchiveError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    options.state.mkdir(parents=True, exist_ok=True)
-    project = Project(
-        os.environ.get("AMP_API_KEY") or "local-api-key",
-        os.environ.get("AMP_SECRET_KEY") or "local-secret-key",
-        Store(source, options.state),
-        options.state / "requests.jsonl",
-    )
-    serve(Server(options.port, project))
+    pair = (os.environ.get("AMP_API_KEY") or "local-api-key", os.environ.get("AMP_SECRET_KEY") or "local-secret-key")
+    now = os.environ.get("PIPELINE_NOW")
+    project = Project(source, options.state, pair, clock(now) if now else None)
+    if options.faults:
+        try:
+            project.programme.clear()
+            project.programme.add(options.faults.read_bytes())
+        except (OSError, FaultError) as error:
+            parser.exit(2, f"{parser.prog}: {error}\n")
+    serve(Server(project, options.port))
 
 
 def serve(server: Server) -> None:

@@ -8,18 +8,13 @@ An hour can be exported two hours after its end; before that it has no data.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,11 +22,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
-from local.amplitude import hours
-from local.amplitude.store import Source, Store
+from local.amplitude import faults, hours
+from local.amplitude.faults import Fault
+from local.amplitude.project import Due, Project, window
+from local.amplitude.store import Source
 
-LONGEST = 365 * 24  # hours of one request
-LATENCY = 2 * hours.HOUR  # "within 2 hours" after the end of the hour
 CHUNK = 256 * 1024
 WRONG_PAIR = {
     "error": {
@@ -41,162 +36,196 @@ WRONG_PAIR = {
         "metadata": {"details": "Invalid API/Secret Key combination"},
     }
 }
-
-
-@dataclass
-class Project:
-    """One Amplitude project: its keys, events and request log. `frozen_now`: a rehearsal's clock."""
-
-    api_key: str
-    secret_key: str
-    store: Store
-    log_file: Path
-    frozen_now: datetime | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def now(self) -> datetime:
-        return self.frozen_now or datetime.now(UTC)
-
-    def refusal(self, authorization: str | None) -> HTTPStatus | None:
-        """401 without credentials, 403 for a wrong pair, None for the right one."""
-        scheme, _, encoded = (authorization or "").partition(" ")
-        try:
-            pair = base64.b64decode(encoded.strip(), validate=True)
-        except binascii.Error:
-            return HTTPStatus.UNAUTHORIZED
-        if scheme.lower() != "basic" or b":" not in pair:
-            return HTTPStatus.UNAUTHORIZED
-        right = f"{self.api_key}:{self.secret_key}".encode()
-        return None if hmac.compare_digest(pair, right) else HTTPStatus.FORBIDDEN
-
-    def window(self, query: dict[str, list[str]]) -> list[datetime]:
-        """The hours a request asks for. Raises ValueError when the parameters are not a window."""
-        start, end = (hours.asked(query.get(key, [""])[0]) for key in ("start", "end"))
-        window = hours.between(start, end)
-        if not 0 < len(window) <= LONGEST:
-            raise ValueError("reversed, or longer than 365 days")
-        return window
-
-    def archive(self, window: list[datetime], target: IO[bytes]) -> int:
-        """Writes the ZIP of the settled hours of a window; returns the number of members (0: no data)."""
-        project, count = self.store.source.project, 0
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-            for hour in window:
-                if hour + hours.HOUR + LATENCY > self.now():
-                    break
-                for number, member in enumerate(self.store.members(hour)):
-                    name = f"{project}/{project}_{hour:%Y-%m-%d}_{hour.hour}#{number}.json.gz"
-                    archive.writestr(zipfile.ZipInfo(name, hour.timetuple()[:6]), member)
-                    count += 1
-        return count
-
-    def log(self, entry: dict[str, Any]) -> None:
-        with self.lock, self.log_file.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def requests(self) -> list[dict[str, Any]]:
-        with self.lock:
-            return (
-                [json.loads(line) for line in self.log_file.read_text().splitlines()] if self.log_file.exists() else []
-            )
-
-    def forget_requests(self) -> None:
-        with self.lock:
-            self.log_file.unlink(missing_ok=True)
+Query = dict[str, list[str]]
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each small answer waits 40 ms
     server: Server
+    entry: dict[str, Any]  # of the request log
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
         """Requests are in the request log."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        return (
-            format_datetime(self.server.project.now(), usegmt=True)
-            if timestamp is None
-            else super().date_time_string(timestamp)
-        )
+        """The Date header, by the project's clock."""
+        now = self.server.project.now() if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+        return format_datetime(now, usegmt=True)
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         query = parse_qs(address.query, keep_blank_values=True)
+        project = self.server.project
         if address.path == "/api/2/export":
             self._export(query)
-        elif address.path == "/_truth":
-            self._control(lambda: self._truth(query))
-        elif address.path == "/_requests":
-            self._control(lambda: {"requests": self.server.project.requests()})
         else:
-            self._answer(HTTPStatus.NOT_FOUND)
+            self._control(
+                {
+                    "/_truth": lambda: {
+                        "hours": {hours.name(hour): project.store.truth(hour) for hour in window(query)}
+                    },
+                    "/_requests": lambda: {"requests": project.requests()},
+                    "/_faults": lambda: {"faults": project.programme.described()},
+                }.get(address.path)
+            )
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        project = self.server.project
+        self._control(
+            {
+                "/_faults": lambda: project.programme.add(content),
+                "/_late": lambda: _add_late(project, json.loads(content)),
+                "/_clock": lambda: project.set_clock(clock(json.loads(content)["now"])),
+            }.get(self.path)
+        )
 
     def do_DELETE(self) -> None:
-        if self.path == "/_requests":
-            self._control(self.server.project.forget_requests)
-        else:
+        project = self.server.project
+        self._control({"/_requests": project.forget_requests, "/_faults": project.programme.clear}.get(self.path))
+
+    def _control(self, action: Callable[[], object] | None) -> None:
+        self.entry = {}
+        if action is None:
             self._answer(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            answer = action()
+        except (ValueError, KeyError, TypeError) as error:
+            self._json(HTTPStatus.BAD_REQUEST, {"error": f"{type(error).__name__}: {error}"})
+        else:
+            self._json(HTTPStatus.OK, answer or {})
 
-    def _export(self, query: dict[str, list[str]]) -> None:
+    def _export(self, query: Query) -> None:
+        """Answers an export request and logs it, also when the client went away."""
         project, began = self.server.project, time.monotonic()
-        entry: dict[str, Any] = {
-            "at": project.now().isoformat(),
-            **{key: query.get(key, [""])[0] for key in ("start", "end")},
-        }
-        entry["status"], entry["bytes"] = self._exported(project, query)
-        project.log(entry | {"seconds": round(time.monotonic() - began, 3)})
+        asked = {key: query.get(key, [""])[0] for key in ("start", "end")}
+        self.entry = {"at": project.now().isoformat(), **asked, "status": 0, "bytes": 0, "faults": []}
+        with project.under_way() as count:
+            try:
+                self._exported(query, count)
+            except (BrokenPipeError, ConnectionResetError):
+                self.entry["gone"] = True
+                self.close_connection = True
+            finally:
+                project.log(self.entry | {"seconds": round(time.monotonic() - began, 3)})
 
-    def _exported(self, project: Project, query: dict[str, list[str]]) -> tuple[int, int]:
-        """Answers an export request; returns status and size of the body."""
+    def _exported(self, query: Query, under_way: int) -> None:
+        project = self.server.project
         refusal = project.refusal(self.headers.get("Authorization"))
         if refusal is HTTPStatus.FORBIDDEN:
-            return self._answer(refusal, json.dumps(WRONG_PAIR).encode(), "application/json")
+            return self._json(refusal, WRONG_PAIR)
         if refusal:
             return self._answer(refusal)
         try:
-            window = project.window(query)
+            asked = window(query)
         except ValueError:
             return self._answer(HTTPStatus.BAD_REQUEST)
+        due = project.programme.due(asked)
+        self.entry["faults"] = [fault.do for fault, _ in due]
+        if self._answer_fault(due, under_way):
+            return None
         with tempfile.TemporaryFile() as body:
-            if not project.archive(window, body):
-                return self._answer(HTTPStatus.NOT_FOUND)
+            served = project.archive(asked, due, body)
             size = body.tell()
-            body.seek(0)
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", "application/zip")
-            self.send_header("Transfer-Encoding", "chunked")  # nobody documents a Content-Length
-            self.end_headers()
-            while chunk := body.read(CHUNK):
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            limits = [fault.bytes for fault, _ in due if fault.do == "too_large"]
+            if served and limits and size > min(limits):
+                return self._answer(HTTPStatus.BAD_REQUEST)
+            self.entry["lines"] = served
+            project.exported(asked)  # before the last byte: whoever has it may ask again at once
+            if not served:
+                self._answer(HTTPStatus.NOT_FOUND)
+            elif not self._body_fault(due, body, size):
+                self._stream(body, size, "chunked")  # nobody documents a Content-Length
+        return None
+
+    def _answer_fault(self, due: Due, under_way: int) -> bool:
+        """Answers, or waits, as an answer fault wants; True when the request is answered."""
+        for fault, _ in faults.of(faults.Answer, due):
+            if fault.do == "delay":
+                time.sleep(fault.seconds)
+            elif fault.do == "rate_limit" and under_way > fault.concurrent:
+                self._answer(HTTPStatus.TOO_MANY_REQUESTS, headers=self._retry_after(fault))
+                return True
+            elif fault.do == "status":
+                body = {"": b"", "json": _error_body(fault.status, fault.text), "html": _html(fault.text)}[fault.body]
+                self._answer(fault.status, body, _kind(fault.body), self._retry_after(fault))
+                return True
+        return False
+
+    def _body_fault(self, due: Due, body: IO[bytes], size: int) -> bool:
+        """Sends the archive as the first body fault wants; False when there is none."""
+        for fault, _ in faults.of(faults.Body, due):
+            part = int(size * fault.share)
+            match fault.do:
+                case "empty":
+                    self._answer(HTTPStatus.OK, kind="application/zip")
+                case "html":
+                    self._answer(HTTPStatus.OK, _html(fault.text), "text/html")
+                case "error_body":
+                    self._answer(HTTPStatus.OK, _error_body(403, fault.text), "application/zip")
+                case "truncate":
+                    self._stream(body, part, "chunked")
+                case "content_length":
+                    self._stream(body, size, "header")
+                case "drip":
+                    self._stream(body, size, "chunked", pause=1 / fault.bytes_per_second)
+                case "cut":
+                    self._stream(body, part, fault.length, declared=size)
+            return True
+        return False
+
+    def _stream(self, body: IO[bytes], size: int, length: str, declared: int | None = None, pause: float = 0) -> None:
+        """Sends the first `size` bytes. `declared`: of a longer body that is then cut. `pause`: seconds per byte."""
+        body.seek(0)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "application/zip")
+        if length == "header":
+            self.send_header("Content-Length", str(declared or size))
+        elif length == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        if length == "none" or declared:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.entry["status"] = HTTPStatus.OK
+        step = max(1, round(0.05 / pause)) if pause else CHUNK
+        while chunk := body.read(min(step, size - self.entry["bytes"])):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if length == "chunked" else chunk)
+            self.entry["bytes"] += len(chunk)
+            time.sleep(pause * len(chunk))
+        if length == "chunked" and not declared:
             self.wfile.write(b"0\r\n\r\n")
-        return HTTPStatus.OK, size
 
-    def _truth(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        window = self.server.project.window(query)
-        return {"hours": {hours.name(hour): self.server.project.store.truth(hour) for hour in window}}
+    def _retry_after(self, fault: Fault) -> dict[str, str]:
+        if fault.retry_after is None:
+            return {}
+        if fault.retry_form == "seconds":
+            return {"Retry-After": str(fault.retry_after)}
+        until = self.server.project.now() + timedelta(seconds=fault.retry_after)
+        return {"Retry-After": format_datetime(until, usegmt=True)}
 
-    def _control(self, action: Callable[[], dict[str, Any] | None]) -> None:
-        try:
-            answer = action() or {}
-        except ValueError as error:
-            self._answer(HTTPStatus.BAD_REQUEST, json.dumps({"error": str(error)}).encode(), "application/json")
-        else:
-            self._answer(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
+    def _json(self, status: int, content: object) -> None:
+        self._answer(status, json.dumps(content).encode(), "application/json")
 
-    def _answer(self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain") -> tuple[int, int]:
+    def _answer(
+        self, status: int, body: bytes = b"", kind: str = "text/plain", headers: dict[str, str] | None = None
+    ) -> None:
+        self.entry |= {"status": int(status), "bytes": len(body)}
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        if body:
-            self.send_header("Content-Type", kind)
+        for name, value in ({"Content-Type": kind} if body else {}).items() | (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-        return status, len(body)
 
 
 class Server(ThreadingHTTPServer):
+    """Serves one project on 127.0.0.1; port 0 takes a free one."""
+
     daemon_threads = True
 
-    def __init__(self, port: int, project: Project) -> None:
+    def __init__(self, project: Project, port: int = 0) -> None:
         self.project = project
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -207,12 +236,11 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def running(
-    source: Source, state: Path, api_key: str = "key", secret_key: str = "secret", port: int = 0
+    source: Source, state: Path, pair: tuple[str, str] = ("key", "secret"), now: datetime | None = None
 ) -> Iterator[Server]:
-    """The stand-in in this process, for tests."""
-    state.mkdir(parents=True, exist_ok=True)
-    server = Server(port, Project(api_key, secret_key, Store(source, state), state / "requests.jsonl"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    """The stand-in inside this process, for tests; `project` of what it yields is the control side."""
+    server = Server(Project(source, state, pair, now))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield server
@@ -220,3 +248,28 @@ def running(
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _add_late(project: Project, order: dict[str, Any]) -> None:
+    project.store.add_late(hours.named(order["hour"]), int(order["events"]))
+
+
+def clock(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    now = datetime.fromisoformat(text)
+    return now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+
+
+def _error_body(status: int, text: str) -> bytes:
+    """As Amplitude words a refusal; `text`, if any, stands in for its details."""
+    details = {"details": text} if text else WRONG_PAIR["error"]["metadata"]
+    return json.dumps({"error": WRONG_PAIR["error"] | {"http_code": status, "metadata": details}}).encode()
+
+
+def _html(text: str) -> bytes:
+    return f"<!DOCTYPE html><html><title>Log in</title><body>{text}</body></html>".encode()
+
+
+def _kind(body: str) -> str:
+    return {"json": "application/json", "html": "text/html"}.get(body, "text/plain")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import threading
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 import msgspec
 from isal import igzip
@@ -53,8 +55,40 @@ class Store:
         late = self._late.get(hours.name(hour), [])
         if not late:
             return members
-        lines = gzip.decompress(members[0]) if members else b""
-        return [packed(lines + "".join(f"{line}\n" for line in late).encode()), *members[1:]]
+        first = gzip.decompress(members[0]) if members else b""
+        return [packed(first + "".join(f"{line}\n" for line in late).encode()), *members[1:]]
+
+    def add_late(self, hour: datetime, count: int) -> None:
+        """Lets an hour gain events, made from its first one (or that of the nearest hour before that has any)."""
+        model = self._model(hour)
+        with self._making:
+            late = self._late.setdefault(hours.name(hour), [])
+            for _ in range(count):
+                late.append(self._late_event(model, hour, len(late)))
+            part = self._late_file.with_suffix(".part")
+            part.write_text(json.dumps(self._late))
+            part.replace(self._late_file)
+
+    def _model(self, hour: datetime) -> dict[str, Any]:
+        for before in range(24 * 7):
+            contents = self.members(hour - before * hours.HOUR)
+            if contents:
+                model: dict[str, Any] = msgspec.json.decode(gzip.decompress(contents[0]).split(b"\n", 1)[0])
+                return model
+        raise ValueError(f"no event in the week before {hours.name(hour)} that a late one could be made from")
+
+    def _late_event(self, model: dict[str, Any], hour: datetime, number: int) -> str:
+        """The model at the end of the hour, with own ids."""
+        uploaded = hour + timedelta(minutes=59, seconds=58, milliseconds=number)
+        own = {
+            key: str(UUID(hashlib.md5(f"{self.source.name}/{hours.name(hour)}/{number}/{key}".encode()).hexdigest()))
+            for key in ("$insert_id", "uuid")
+        }
+        clocks = {
+            "server_upload_time": uploaded.isoformat(" ", "microseconds")[:26],
+            "processed_time": (uploaded + timedelta(seconds=1)).isoformat(" ", "microseconds")[:26],
+        }
+        return msgspec.json.encode(model | own | clocks | {"event_id": model["event_id"] + 1000 + number}).decode()
 
     def truth(self, hour: datetime) -> dict[str, Any]:
         """`events`, `uuids` (sorted, distinct), `event_types` and `parts` of an hour, late events included."""
@@ -91,6 +125,11 @@ class Store:
             (folder / "truth.part").write_text(json.dumps(known))
             (folder / "truth.part").rename(folder / "truth.json")
         return folder
+
+
+def lines_of(member: bytes) -> list[bytes]:
+    """The lines of one gzip member."""
+    return gzip.decompress(member).split(b"\n")[:-1]
 
 
 def packed(text: bytes) -> bytes:
