@@ -75,15 +75,20 @@ class BackupSettings(Settings):
     backup_readable_json: bool = True
 
 
-class BucketSettings(Settings):
-    """The S3 bucket; credentials may also come from boto3's own chain (profile, role, AWS_ACCESS_KEY_ID)."""
+class KeySettings(Settings):
+    """What the names of S3 objects are made of."""
 
     amp_project_id: int = Field(gt=0)
+    aws_prefix: Prefix = "python-import"
+
+
+class BucketSettings(KeySettings):
+    """The S3 bucket; credentials may also come from boto3's own chain (profile, role, AWS_ACCESS_KEY_ID)."""
+
     aws_access_key: Optional[SecretStr] = None
     aws_access_secret_key: Optional[SecretStr] = None
     aws_bucket_name: str = Field(min_length=3)
     aws_region: Optional[str] = None
-    aws_prefix: Prefix = "python-import"
     aws_kms_key_id: Optional[str] = None
     aws_endpoint_url_s3: Optional[str] = None
     s3_addressing_style: Literal["auto", "path", "virtual"] = "auto"
