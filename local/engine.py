@@ -207,7 +207,7 @@ class Engine:
         """
         names = namespace_files(root) if files is None else list(files)
         events = list(self._send("files", namespace=NAMESPACE, root=str(root), files=names))
-        events += self._send("flows", folder=str(flows or root / "flows"))
+        events += self._send("flows", namespace=NAMESPACE, folder=str(flows or root / "flows"))
         return [event for event in events if event["event"] != "done"]
 
     def run(

@@ -14,7 +14,7 @@ import java.util.Map;
  * driver that dies, however it dies, takes the engine with it.
  *
  * Each command has a "request" number, which its events carry; its last event is "done", "finished" or "error":
- * files {namespace, root, files: []}, flows {folder}, run {namespace, flow, inputs: {}, labels: {}},
+ * files {namespace, root, files: []}, flows {namespace, folder}, run {namespace, flow, inputs: {}, labels: {}},
  * restart {execution}, replay {execution, task?}, kill {execution},
  * backfill {namespace, flow, trigger, start, end?, inputs: {}, labels: {}}.
  */
@@ -67,7 +67,8 @@ public final class Main {
         switch (text(command, "do")) {
             case "files" -> here(events, request, () -> project.putFiles(
                 request, text(command, "namespace"), Path.of(text(command, "root")), strings(command, "files")));
-            case "flows" -> here(events, request, () -> project.loadFlows(request, Path.of(text(command, "folder"))));
+            case "flows" -> here(events, request, () -> project.loadFlows(
+                request, text(command, "namespace"), Path.of(text(command, "folder"))));
             case "kill" -> here(events, request, () -> runs.kill(text(command, "execution")));
             case "run" -> beside(events, request, () -> runs.run(
                 request, text(command, "namespace"), text(command, "flow"), map(command, "inputs"), map(command, "labels")));

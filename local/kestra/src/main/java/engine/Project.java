@@ -3,7 +3,7 @@ package engine;
 import io.kestra.core.exceptions.FlowProcessingException;
 import io.kestra.core.models.flows.FlowSource;
 import io.kestra.core.models.flows.FlowWithSource;
-import io.kestra.core.models.flows.GenericFlow;
+import io.kestra.core.repositories.FlowRepositoryInterface;
 import io.kestra.core.services.FlowService;
 import io.kestra.core.storages.Namespace;
 import io.kestra.core.storages.NamespaceFactory;
@@ -11,7 +11,6 @@ import io.kestra.core.storages.NamespaceFile;
 import io.kestra.core.storages.StorageInterface;
 import io.kestra.core.tenant.TenantService;
 import io.micronaut.context.ApplicationContext;
-import jakarta.validation.ConstraintViolationException;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -23,32 +22,35 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.stream.Stream;
 
 /** The repository's flows and namespace files, put into the engine. */
 final class Project {
     private final FlowService flows;
+    private final FlowRepositoryInterface repository;
+    private final FlowCheck check;
     private final NamespaceFactory namespaces;
     private final StorageInterface storage;
     private final Events events;
 
     Project(ApplicationContext context, Events events) {
         this.flows = context.getBean(FlowService.class);
+        this.repository = context.getBean(FlowRepositoryInterface.class);
+        this.check = new FlowCheck(context);
         this.namespaces = context.getBean(NamespaceFactory.class);
         this.storage = context.getBean(StorageInterface.class);
         this.events = events;
     }
 
-    /** Loads a folder of flows; loads none of them when one is refused. */
-    void loadFlows(Object request, Path folder) throws IOException, FlowProcessingException {
+    /** Makes the namespace's flows equal to those of a folder; leaves all as it is when one of them is refused. */
+    void loadFlows(Object request, String namespace, Path folder) throws IOException, FlowProcessingException {
         List<FlowSource> sources = new ArrayList<>();
         try (Stream<Path> files = Files.list(folder)) {
             for (Path file : files.filter(path -> path.toString().endsWith(".yml")).sorted().toList()) {
                 sources.add(new FlowSource(file.getFileName().toString(), Files.readString(file)));
             }
         }
-        List<String> refusals = sources.stream().map(this::refusal).filter(Objects::nonNull).toList();
+        List<String> refusals = check.refusals(namespace, sources);
         if (!refusals.isEmpty()) {
             throw new IllegalArgumentException("no flow was loaded:\n" + String.join("\n", refusals));
         }
@@ -56,17 +58,12 @@ final class Project {
             FlowWithSource flow = flows.importFlow(TenantService.MAIN_TENANT, source.content());
             events.emit("flow", request, Map.of("file", source.filename(), "flow", flow.getId(), "revision", flow.getRevision()));
         }
-    }
-
-    /** Why the engine would not take this flow, or null. */
-    private String refusal(FlowSource source) {
-        try {
-            GenericFlow.fromYaml(TenantService.MAIN_TENANT, source.content()); // finds duplicate keys, validate does not
-        } catch (ConstraintViolationException e) {
-            return source.filename() + ": " + e.getMessage();
+        List<String> here = sources.stream().map(FlowSource::filename).toList();
+        for (FlowWithSource old : repository.findByNamespaceWithSource(TenantService.MAIN_TENANT, namespace)) {
+            if (!here.contains(old.getId() + ".yml")) {
+                repository.delete(old);
+            }
         }
-        String found = flows.validate(TenantService.MAIN_TENANT, List.of(source)).getFirst().getConstraints();
-        return found == null ? null : source.filename() + ": " + found.strip();
     }
 
     /**

@@ -2,12 +2,14 @@ package engine;
 
 import io.kestra.core.exceptions.InputOutputValidationException;
 import io.kestra.core.models.Label;
+import io.kestra.core.models.QueryFilter;
 import io.kestra.core.models.executions.Execution;
 import io.kestra.core.models.executions.ExecutionKilled;
 import io.kestra.core.models.executions.ExecutionKilledExecution;
 import io.kestra.core.models.executions.TaskRun;
 import io.kestra.core.models.flows.Flow;
 import io.kestra.core.models.flows.Input;
+import io.kestra.core.models.flows.State;
 import io.kestra.core.queues.QueueException;
 import io.kestra.core.queues.QueueFactoryInterface;
 import io.kestra.core.queues.QueueInterface;
@@ -21,6 +23,7 @@ import io.micronaut.context.ApplicationContext;
 import io.micronaut.core.type.Argument;
 import io.micronaut.inject.qualifiers.Qualifiers;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -115,7 +118,9 @@ final class Runs {
     }
 
     private List<Execution> unfinished() {
-        return executions.findAllAsync(TenantService.MAIN_TENANT).filter(each -> !each.getState().isTerminated()).collectList().block();
+        List<State.Type> states = Arrays.stream(State.Type.values()).filter(state -> !state.isTerminated()).toList();
+        QueryFilter filter = new QueryFilter(QueryFilter.Field.STATE, QueryFilter.Op.IN, states);
+        return executions.findAsync(TenantService.MAIN_TENANT, List.of(filter)).collectList().block();
     }
 
     private void requestKill(String id) throws QueueException {
