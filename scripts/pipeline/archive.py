@@ -31,7 +31,7 @@ from scripts.pipeline.keys import part_key, quarantine_prefix
 from scripts.pipeline.records import Part
 
 MAX_MEMBERS = 10_000
-MAX_RATIO = 400  # unpacked to packed bytes; real exports have 11, gzip's limit is about 1000
+MAX_RATIO = 200  # unpacked to received bytes; real exports have 11, one layer of gzip reaches 1000
 RATIO_MATTERS_FROM = 64 * 2**20  # unpacked bytes; below, a high ratio harms nobody
 BLOCK = 2**20
 _NAME = re.compile(r"(?P<project>\d+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})#(?P<number>\d+)\.json\.gz")
@@ -215,6 +215,7 @@ class _Source(io.RawIOBase):
     def __init__(self, member: Member) -> None:
         self._member = member
         self._packed: IO[bytes]
+        self._received = 0
         self.sha256 = hashlib.sha256()
         self.size = 0
         self.json_bytes = 0
@@ -233,6 +234,7 @@ class _Source(io.RawIOBase):
         try:
             with zipfile.ZipFile(self._member.archive) as archive, open_member(archive, self._member) as packed:
                 self._packed = packed
+                self._received = archive.getinfo(self._member.name).compress_size
                 with igzip.IGzipFile(fileobj=self) as unpacked:  # type: ignore[no-untyped-call]
                     yield from self._whole_lines(unpacked)
         except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, _ISAL_ERROR) as error:
@@ -243,7 +245,7 @@ class _Source(io.RawIOBase):
         skipping = False
         while block := unpacked.read(BLOCK):
             self.json_bytes += len(block)
-            _refuse_bomb(self.json_bytes, self.size, shown(self._member))
+            _refuse_bomb(self.json_bytes, self._received, shown(self._member))
             if skipping:
                 end = block.find(b"\n") + 1
                 skipping = not end
