@@ -121,6 +121,7 @@ def variables(scope: Scope, settings: DeploySettings) -> dict[str, str]:
         "account_role": settings.deploy_account_role,
         "bucket": settings.aws_bucket_name,
         "prefix": settings.aws_prefix,
+        "silver_tasks": "on" if settings.silver_tasks else "off",
     }
     if scope == "account":
         if not settings.aws_role_arn or not settings.aws_external_id:
