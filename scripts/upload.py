@@ -86,8 +86,9 @@ class Uploader:
     parts go first, the version after them, markers last.
     """
 
-    def __init__(self, ledger: HourLedger, tar: Tar) -> None:
+    def __init__(self, ledger: HourLedger, tar: Tar, rehearsal: datetime | None) -> None:
         self._ledger = ledger
+        self._rehearsal = rehearsal  # its clock, in place of the export's
         self._store = ledger.store
         self._tar = tar
 
@@ -97,7 +98,7 @@ class Uploader:
         try:
             if line.manifest is not None and line.outcome in {"exported", "empty"}:
                 self._publish(line.hour, line.manifest, counts)
-                self._ledger.mark_rechecked(line.hour, _moment(line.manifest.exported_at))
+                self._ledger.mark_rechecked(line.hour, self._rehearsal or _moment(line.manifest.exported_at))
             return self._to_load(line.hour, counts), counts
         except ConfigurationError:
             raise
@@ -254,7 +255,8 @@ def run(*, manifest: Path, parts: Path, output: Path) -> dict[str, int]:
     Raises ConfigurationError (bucket, keys, rights, clock), which stops the run. Returns counts: objects and bytes
     put, objects skipped, versions written, exports unchanged, empty hours, new and gone uuids, errors, hours to load.
     """
-    uploader = Uploader(HourLedger(load(BucketSettings)), Tar(parts))
+    settings = load(BucketSettings)
+    uploader = Uploader(HourLedger(settings), Tar(parts), settings.pipeline_now)
     lines = list(read_lines(manifest, ManifestLine))
     counts: Counter[str] = Counter()
 

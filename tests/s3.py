@@ -57,6 +57,14 @@ class S3:
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         return {key: stored.value for key, stored in self.bucket.keys.items() if key.startswith(prefix)}
 
+    def put(self, key: str, content: bytes) -> None:
+        """Not over HTTP: what someone else left there."""
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, key, content)
+
+    def remove(self, prefix: str) -> None:
+        for key in self.objects(prefix):
+            del self.bucket.keys[key]
+
     def create_bucket(self, name: str = BUCKET) -> None:
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(name, "us-east-1")
 
@@ -114,6 +122,11 @@ def settings_for(server: S3, **more: str) -> dict[str, str]:
 def digest(uuids: Iterable[str]) -> str:
     """The uuid digest by its definition (DESIGN: sum over distinct uuids of the lower 64 bits of MD5, decimal)."""
     return str(sum(int(hashlib.md5(uuid.encode()).hexdigest()[16:], 16) for uuid in set(uuids)))
+
+
+def ledger_key(hour: str, name: str) -> str:
+    """By the design's layout."""
+    return f"{PREFIX}-ledger/project={PROJECT}/date={hour[:10]}/hour={hour[11:]}/{name}"
 
 
 class Export:

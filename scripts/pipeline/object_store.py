@@ -205,8 +205,9 @@ def _client(settings: BucketSettings) -> S3Client:
         response_checksum_validation=settings.s3_checksums,
     )
     try:
-        return boto3.Session(region_name=settings.aws_region).client(
+        return boto3.client(
             "s3",
+            region_name=settings.aws_region,
             endpoint_url=settings.aws_endpoint_url_s3,
             aws_access_key_id=key.get_secret_value() if key else None,
             aws_secret_access_key=secret.get_secret_value() if secret else None,

@@ -44,16 +44,10 @@ def test_a_big_object_goes_in_parts_and_arrives_whole(bucket, store):
 
 def test_b35_more_than_a_thousand_keys_are_listed(bucket, store):
     for number in range(2300):
-        bucket.bucket.keys[f"p/{number:05}"] = _stored(bucket, f"p/{number:05}")
+        bucket.put(f"p/{number:05}", b"x")
     keys = [key for key, size in store.keys("p/")]
     assert keys == [f"p/{number:05}" for number in range(2300)]
     assert [key for key, size in store.keys("p/", start_after="p/02297")] == ["p/02298", "p/02299"]
-
-
-def _stored(bucket, key):
-    from moto.s3.models import FakeKey
-
-    return FakeKey(name=key, bucket_name=s3.BUCKET, value=b"x", account_id="123456789012", region_name="us-east-1")
 
 
 @pytest.mark.parametrize("size", [1024, 20 * MIB])
@@ -172,11 +166,13 @@ def test_without_credentials_the_error_names_the_settings(bucket, monkeypatch, t
     monkeypatch.setenv("AWS_ACCESS_SECRET_KEY", "unset")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials that it found once
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="no credentials"):
         ObjectStore(BucketSettings()).read("k")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "standard-name")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "standard-secret")
     assert ObjectStore(BucketSettings()).create("k", b"1")

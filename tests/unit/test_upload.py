@@ -116,8 +116,7 @@ def test_b06_the_same_events_in_other_bytes_are_no_new_version_and_no_new_object
 
 def test_what_is_there_is_not_sent_again(bucket, send):
     send(["a"])
-    for key in list(bucket.objects(s3.PREFIX + "-ledger/")):
-        del bucket.bucket.keys[key]  # killed after the parts, before the version
+    bucket.remove(s3.PREFIX + "-ledger/")  # killed after the parts, before the version
     bucket.requests.clear()
     counts, _ = send(["a"])
     assert (counts["objects"], counts["skipped"], counts["versions"]) == (0, 1, 1)
@@ -128,26 +127,17 @@ def test_an_object_without_our_metadata_is_compared_by_its_bytes(bucket, send):
     send(["a"])
     (key,) = bucket.objects(PARTS)
     content = bucket.objects()[key]
-    s3_put(bucket, key, content)
-    for name in list(bucket.objects(s3.PREFIX + "-ledger/")):
-        del bucket.bucket.keys[name]
+    bucket.put(key, content)
+    bucket.remove(s3.PREFIX + "-ledger/")
     counts, _ = send(["a"])
     assert (counts["skipped"], counts["errors"]) == (1, 0)
-
-
-def s3_put(bucket, key, content):
-    from moto.core.models import DEFAULT_ACCOUNT_ID
-    from moto.s3.models import s3_backends
-
-    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(s3.BUCKET, key, content)
 
 
 def test_other_bytes_under_a_key_are_never_overwritten(bucket, ledger, send):
     send(["a"])
     (key,) = bucket.objects(PARTS)
-    for name in bucket.objects():
-        del bucket.bucket.keys[name]
-    s3_put(bucket, key, b"someone else's")
+    bucket.remove("")
+    bucket.put(key, b"someone else's")
     counts, (line,) = send(["a"])
     assert counts["errors"] == 1
     assert line.error.startswith(f"{key} holds other bytes")
@@ -198,8 +188,7 @@ def test_a_cleaned_part_packed_by_another_gzip_is_the_same_part(bucket, ledger, 
     uuids = [f"uuid-{n}" for n in range(200)]
     files, packed, _ = cleaned(tmp_path / "a", uuids, 6)
     upload.run(**files)
-    for name in list(bucket.objects(s3.PREFIX + "-ledger/")):
-        del bucket.bucket.keys[name]
+    bucket.remove(s3.PREFIX + "-ledger/")
     files, other, _ = cleaned(tmp_path / "b", uuids, 1)
     assert other != packed
     assert upload.run(**files)["errors"] == 0
@@ -224,8 +213,7 @@ def test_an_hour_whose_lines_are_all_bad_is_done_with_its_original_kept(bucket, 
 def test_a_lost_object_is_put_again_by_an_export_of_the_same_bytes(bucket, ledger, send):
     send(["a", "b"])
     before = bucket.objects(PARTS)
-    (key,) = before
-    del bucket.bucket.keys[key]
+    bucket.remove(PARTS)
     counts, _ = send(["a", "b"])
     assert (counts["objects"], counts["versions"]) == (1, 0)
     assert bucket.objects(PARTS) == before
@@ -233,8 +221,7 @@ def test_a_lost_object_is_put_again_by_an_export_of_the_same_bytes(bucket, ledge
 
 def test_a_lost_object_is_replaced_by_a_new_version_of_the_same_events(bucket, ledger, send):
     send(["a", "b"])
-    (key,) = bucket.objects(PARTS)
-    del bucket.bucket.keys[key]
+    bucket.remove(PARTS)
     counts, _ = send(["b", "a"])
     assert (counts["objects"], counts["versions"]) == (1, 1)
     version = ledger.read(HOUR, 2)
@@ -290,8 +277,7 @@ def test_hours_that_only_wait_for_load_are_listed_without_an_export(bucket, ledg
 
 def test_killed_between_an_empty_version_and_its_marker(bucket, ledger, send, tmp_path):
     send([])
-    (marker,) = [key for key in bucket.objects() if key.endswith("v0001.empty.json")]
-    del bucket.bucket.keys[marker]
+    bucket.remove(s3.ledger_key(HOUR, "v0001.empty.json"))
     assert ledger.entry(HOUR).unloaded == [1]
     files = s3.Export(tmp_path / "load").line(HOUR, "load", action="load").write()
     assert upload.run(**files)["empty"] == 1
