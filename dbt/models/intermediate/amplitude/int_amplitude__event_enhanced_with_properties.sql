@@ -42,10 +42,27 @@ enhanced as (
         nullif(event_properties:"referring_domain"::varchar, 'EMPTY') as referring_domain,
         nullif(event_properties:"utm_source"::varchar, 'EMPTY') as utm_source,
 
-        -- click
+        -- click; text and link can hold an e-mail address or a name, so they only enter the key
         event_properties:"[Amplitude] Element Tag"::varchar as element_tag,
         event_properties:"[Amplitude] Element ID"::varchar as element_id,
         trim(regexp_replace(event_properties:"[Amplitude] Element Class"::varchar, '\\s+', ' ')) as element_class,
+        event_properties:"[Amplitude] Element Parent Label"::varchar as element_parent_label,
+        try_to_double(event_properties:"[Amplitude] Element Position Left"::varchar) as element_left,
+        try_to_double(event_properties:"[Amplitude] Element Position Top"::varchar) as element_top,
+        iff(
+            event_type = '[Amplitude] Element Clicked',
+            md5(
+                concat_ws(
+                    '|',
+                    coalesce(element_tag, ''),
+                    coalesce(element_id, ''),
+                    coalesce(element_class, ''),
+                    coalesce(event_properties:"[Amplitude] Element Href"::varchar, ''),
+                    coalesce(event_properties:"[Amplitude] Element Text"::varchar, '')
+                )
+            ),
+            null
+        ) as element_key,
 
         -- video
         event_properties:"video_url"::varchar as video_url,

@@ -6,9 +6,9 @@
         on_schema_change='append_new_columns',
     )
 }}
-{#- A load may commit up to a day after the scan time that it stamped: rows of that time are looked at again. -#}
-{%- set loaded_since = high_water('loaded_at', hours_back=24) -%}
-{%- set build_start = run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') -%}
+{%- set loaded_from = loaded_since() -%}
+{%- set processed_from = processed_since() -%}
+{%- set build_start = "'" ~ run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "'::timestamp_ntz" -%}
 
 with
 
@@ -17,8 +17,8 @@ loaded_events as (
     select * from {{ ref('int_amplitude__event_enhanced_with_properties') }}
     where
         uuid is not null
-        {%- if loaded_since %}
-        and loaded_at >= to_timestamp_tz('{{ loaded_since }} +00:00', 'YYYY-MM-DD HH24:MI:SS.FF9 TZH:TZM')
+        {%- if loaded_from %}
+        and loaded_at >= {{ loaded_from }}
         {%- endif %}
 
 ),
@@ -96,7 +96,12 @@ final as (
             {%- endif %}
         ) as is_insert_id_repeat,
         -- start of the build; models below take what is newer than their own newest
-        '{{ build_start }}'::timestamp_ntz as processed_at
+        {% if processed_from -%}
+        -- also when the clock of this machine is behind that of the last build's
+        greatest({{ build_start }}, dateadd('microsecond', 1, {{ processed_from }})) as processed_at
+        {%- else -%}
+        {{ build_start }} as processed_at
+        {%- endif %}
     from numbered_events
     {%- if is_incremental() %}
     left join stored_insert_ids

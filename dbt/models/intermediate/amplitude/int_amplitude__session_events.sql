@@ -7,9 +7,16 @@
         on_schema_change='append_new_columns',
     )
 }}
-{%- set processed_since = high_water('processed_at') %}
+{%- set processed_from = processed_since() %}
+{%- set click = "'[Amplitude] Element Clicked'" %}
 
 with
+
+excluded_elements as (
+
+    select * from {{ ref('excluded_elements') }}
+
+),
 
 all_events as (
 
@@ -20,12 +27,12 @@ all_events as (
 
 ),
 
-{% if processed_since -%}
+{% if processed_from -%}
 -- a session with one new event is built again from all its events, however old they are (known fault B23)
 touched_sessions as (
 
     select distinct session_key from all_events
-    where processed_at > '{{ processed_since }}'::timestamp_ntz
+    where processed_at > {{ processed_from }}
 
 ),
 
@@ -50,8 +57,27 @@ ordered as (
         *,
         split_part(split_part(page_url, '?', 1), '#', 1) as page,
         coalesce(event_type = '[Amplitude] Page Viewed', false) as is_view,
+        coalesce(event_type = {{ click }}, false) as is_click,
         row_number() over (partition by session_key order by event_time, event_id, uuid) as position
     from events
+
+),
+
+listed_clicks as (
+
+    select
+        ordered.uuid,
+        min(excluded_elements.kind) as element_kind
+    from ordered
+    inner join excluded_elements
+        on
+            case excluded_elements.property
+                when 'id' then ordered.element_id
+                when 'class' then ordered.element_class
+                when 'parent_label' then ordered.element_parent_label
+            end ilike excluded_elements.pattern
+    where ordered.is_click
+    group by ordered.uuid
 
 ),
 
@@ -95,6 +121,16 @@ counted as (
         ordered.*,
         coalesce(views.is_ghost_view, false) as is_ghost_view,
         ordered.is_view and not coalesce(views.is_ghost_view, false) as is_page_view,
+        case
+            when listed_clicks.element_kind is not null then listed_clicks.element_kind
+            -- the site's consent banner: its button stands at 0/0 and has no parent label
+            when
+                ordered.is_click
+                and ordered.element_parent_label is null
+                and ordered.element_left = 0
+                and ordered.element_top = 0
+                then 'consent'
+        end as element_kind,
         count_if(ordered.is_view and not views.is_ghost_view) over (
             partition by ordered.session_key
             order by ordered.position
@@ -105,6 +141,7 @@ counted as (
         on
             ordered.session_key = views.session_key
             and ordered.position = views.position
+    left join listed_clicks on ordered.uuid = listed_clicks.uuid
 
 ),
 
@@ -115,7 +152,7 @@ placed as (
     select
         counted.*,
         coalesce(
-            counted.event_type = '[Amplitude] Element Clicked'
+            counted.is_click
             and datediff('millisecond', pages.event_time, counted.event_time) <= {{ var('click_after_view_max_ms') }}
             and counted.page != pages.page
             and (pages.previous_page is null or counted.page = pages.previous_page),
@@ -156,9 +193,17 @@ final as (
         element_tag,
         element_id,
         element_class,
+        element_key,
+        element_kind,
         video_url,
+        is_click,
         is_ghost_view,
         is_page_view,
+        not is_view
+        and coalesce(element_kind, '') != 'consent'
+        and coalesce(event_type, '') not in (
+            'session_start', 'session_end', 'video_loaded', '[Amplitude] Replay Captured'
+        ) as is_action,
         row_number() over (
             partition by session_key
             order by iff(is_cause_of_view, view_position, position), iff(is_cause_of_view, 0, 1), position

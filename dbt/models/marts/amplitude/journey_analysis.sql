@@ -7,15 +7,15 @@
         on_schema_change='append_new_columns',
     )
 }}
-{%- set processed_since = high_water('processed_at') %}
+{%- set processed_from = processed_since() %}
 
 with
 
 session_events as (
 
     select * from {{ ref('int_amplitude__session_events') }}
-    {%- if processed_since %}
-    where processed_at > '{{ processed_since }}'::timestamp_ntz
+    {%- if processed_from %}
+    where processed_at > {{ processed_from }}
     {%- endif %}
 
 ),
@@ -58,7 +58,7 @@ propagated as (
         -- a view placed after the click that caused it can be some milliseconds older than the click
         greatest(
             datediff('millisecond', lag(event_time) over (partition by session_key order by step_number), event_time), 0
-        ) / 1000 as seconds_since_previous_step,
+        )::float / 1000 as seconds_since_previous_step,
         processed_at
     from steps
 

@@ -1,0 +1,26 @@
+{#- Where an incremental model goes on, as a literal; none on a first build and on an empty table. A literal and not a
+    sub-query: Snowflake prunes no micro-partitions by a sub-query, even by a constant one
+    (docs.snowflake.com/en/user-guide/tables-clustering-micropartitions). -#}
+
+{#- Of a model fed by staging: a day before its newest load, because a load may commit up to a day after the scan time
+    that it stamped. TIMESTAMP_LTZ, so the literal carries its offset and holds under any session time zone. -#}
+{% macro loaded_since() -%}
+    {{ return(_newest(
+        "dateadd('hour', -24, convert_timezone('UTC', max(loaded_at))::timestamp_ntz)",
+        "to_timestamp_tz('{} +00:00', 'YYYY-MM-DD HH24:MI:SS.FF9 TZH:TZM')"
+    )) }}
+{%- endmacro %}
+
+{#- Of a model below int_amplitude__events: the newest build that it has taken in. -#}
+{% macro processed_since() -%}
+    {{ return(_newest("max(processed_at)", "'{}'::timestamp_ntz")) }}
+{%- endmacro %}
+
+{% macro _newest(expression, literal) -%}
+    {%- if not (execute and is_incremental()) -%}{{ return(none) }}{%- endif -%}
+    {%- set query -%}
+        select to_char({{ expression }}, 'YYYY-MM-DD HH24:MI:SS.FF9') from {{ this }}
+    {%- endset -%}
+    {%- set newest = run_query(query).columns[0].values()[0] -%}
+    {{ return(literal.format(newest) if newest else none) }}
+{%- endmacro %}
