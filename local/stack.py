@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dotenv import dotenv_values
 
-from scripts.pipeline import settings
+from scripts.pipeline.settings import known_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".local"
@@ -64,15 +64,6 @@ FROM_SHELL = (
 
 class StackError(Exception):
     """The stack cannot start or go on; the message says why and what to do."""
-
-
-def known_settings() -> dict[str, bool]:
-    """Every setting's name in upper case, and whether it is a secret."""
-    groups = [
-        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, settings.Settings)
-    ]
-    fields = {name: field for group in groups for name, field in group.model_fields.items()}
-    return {name.upper(): "SecretStr" in str(field.annotation) for name, field in fields.items()}
 
 
 def read_settings() -> dict[str, str]:

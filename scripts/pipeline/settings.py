@@ -135,14 +135,29 @@ class DbtSettings(Settings):
 S = TypeVar("S", bound=Settings)
 
 
+def groups() -> list[type[Settings]]:
+    """Every group of settings above."""
+    return [each for each in globals().values() if isinstance(each, type) and issubclass(each, Settings)]
+
+
+def known_settings() -> dict[str, bool]:
+    """Every setting's name in upper case, and whether it is a secret."""
+    fields = {name: field for group in groups() for name, field in group.model_fields.items()}
+    return {name.upper(): "SecretStr" in str(field.annotation) for name, field in fields.items()}
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong with which setting, without its value."""
+    return [
+        f"{str(found['loc'][0]).upper()} {'is missing' if found['type'] == 'missing' else found['msg'].lower()}"
+        for found in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+
+
 def load(kind: type[S]) -> S:
     """Reads one group of settings. Raises ConfigurationError that names every missing or malformed one, no values."""
     try:
         return kind()
     except ValidationError as error:
-        problems = "; ".join(
-            f"{str(found['loc'][0]).upper()} {'is missing' if found['type'] == 'missing' else found['msg'].lower()}"
-            for found in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        message = f"settings: {problems}. Set them in .env (see .env.example) and start again."
+        message = f"settings: {'; '.join(problems(error))}. Set them in .env (see .env.example) and start again."
         raise ConfigurationError(message) from None
