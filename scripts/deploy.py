@@ -265,9 +265,10 @@ def apply(scope: Scope, settings: DeploySettings, history: str, ran: list[Deploy
         try:
             deploy(config, session)
         except ScriptExecutionError as error:
-            statement = " ".join(session.statement.split())
+            lines = (line.strip() for line in session.statement.splitlines())
+            statement = " ".join(line for line in lines if line and not line.startswith("--"))
             message = (
-                f"{_path(error.script_path)} statement {session.number} ({statement[:120]}) failed: "
+                f"{_path(error.script_path)} statement {session.number} ({statement[:120].rstrip()}) failed: "
                 f"{' '.join(error.error_message.split())} Mend it and deploy again; what ran before it stays."
             )
             raise ConfigurationError(message) from None

@@ -12,16 +12,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 from scripts.pipeline import warehouse
+from scripts.pipeline.backup_store import BackupStore
 from scripts.pipeline.entry import Result, as_command, log
 from scripts.pipeline.errors import PermanentError
 from scripts.pipeline.hour_ledger import HourLedger
 from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.records import UploadedLine, UploadedPart, read_lines
-from scripts.pipeline.settings import BucketSettings, SnowflakeSettings
+from scripts.pipeline.settings import BackupSettings, BucketSettings, SnowflakeSettings
 from scripts.pipeline.settings import load as read_settings
 from scripts.pipeline.warehouse import Warehouse
 
@@ -115,13 +117,14 @@ class Landing:
 
 
 def run(*, uploaded: Path) -> Result:
-    """Loads every hour of `uploaded`, checks it, and marks it in the ledger.
+    """Loads every hour of `uploaded`, checks it, marks it in the ledger, and lets the backup expire.
 
     Returns counts: hours, parts, rows (expected), loaded (by this run's COPY), errors (hours), seconds.
     """
     start = time.monotonic()
     lines = [line for line in read_lines(uploaded, UploadedLine) if not line.error]
     bucket = read_settings(BucketSettings)
+    ledger = HourLedger(bucket)
     loaded = 0
     failed: list[str] = []
     states = {part.key: PartState(part) for line in lines for part in line.parts}
@@ -131,7 +134,11 @@ def run(*, uploaded: Path) -> Result:
             landing = Landing(session, settings.raw_schema, bucket.aws_prefix)
             loaded = bring_in(landing, states)
             landing.record(lines, states)
-        failed = mark(HourLedger(bucket), lines, states)
+        failed = mark(ledger, lines, states)
+    expired = expire_backup(bucket, ledger)
+    log.info(
+        "%d hours, %d rows loaded, %d hours failed, %d backup files expired", len(lines), loaded, len(failed), expired
+    )
     return {
         "hours": len(lines),
         "parts": len(states),
@@ -203,6 +210,18 @@ def mark(ledger: HourLedger, lines: Iterable[UploadedLine], states: Mapping[str,
         else:
             ledger.mark_loaded(line.hour, line.version, sum(state.part.rows for state in mine))
     return failed
+
+
+def expire_backup(bucket: BucketSettings, ledger: HourLedger) -> int:
+    """Deletes backup files that are old enough and loaded in all their hours; returns how many."""
+    settings = read_settings(BackupSettings)
+
+    @cache
+    def is_loaded(hour: str) -> bool:
+        entry = ledger.entry(hour)
+        return entry.version > 0 and not entry.unloaded
+
+    return BackupStore(settings, bucket.amp_project_id).expire(is_loaded, settings.now())
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
