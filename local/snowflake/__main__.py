@@ -1,0 +1,56 @@
+"""python -m local.snowflake --port 0 --state DIR --s3-endpoint URL: serve until SIGTERM, SIGINT or the end of stdin."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import uvicorn
+
+from local.snowflake import dispatch
+from local.snowflake.account import Account
+from local.snowflake.storage import Storage
+from local.snowflake.wire import Wire
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.snowflake", description="A local Snowflake.")
+    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: any free one (default)")
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where the databases are kept")
+    parser.add_argument("--s3-endpoint", metavar="URL", default=os.environ.get("AWS_ENDPOINT_URL_S3"))
+    arguments = parser.parse_args(argv)
+    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
+    storage = Storage(arguments.s3_endpoint, arguments.state / "scratch")
+    account = Account(arguments.state, storage, dispatch.run)
+    wire = Wire(account)
+    listener = socket.create_server(("127.0.0.1", arguments.port))
+    server = uvicorn.Server(uvicorn.Config(wire.application(), log_level="warning", timeout_graceful_shutdown=2))
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    def stop_at_end_of_stdin() -> None:
+        while sys.stdin.buffer.read(65536):
+            continue
+        stop()
+
+    threading.Thread(target=stop_at_end_of_stdin, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    print(json.dumps({"ready": True, "port": listener.getsockname()[1]}), flush=True)
+    server.run(sockets=[listener])
+    wire.close()
+    account.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,206 @@
+"""Roles and grants. They are recorded and shown; only USE ROLE is checked (README.md says what is not)."""
+
+from __future__ import annotations
+
+from local.snowflake.catalog import Catalog
+from local.snowflake.errors import SnowflakeError, no_such_session_object, not_found, unsupported
+from local.snowflake.lexer import Reader
+from local.snowflake.results import SHOW, Result, rows_result, status
+from local.snowflake.session import Session
+
+SYSTEM_ROLES: dict[str, list[str]] = {
+    "ACCOUNTADMIN": ["SYSADMIN", "SECURITYADMIN"],
+    "SECURITYADMIN": ["USERADMIN"],
+    "SYSADMIN": [],
+    "USERADMIN": [],
+    "PUBLIC": [],
+}
+_TWO_WORDS = {"FILE", "RESOURCE", "NETWORK", "STORAGE", "DATABASE ROLE"}
+
+
+def roles_of(catalog: Catalog, role: str) -> set[str]:
+    """The role and every role that it inherits."""
+    found: set[str] = {"PUBLIC"}
+    waiting = [role]
+    while waiting:
+        one = waiting.pop()
+        if one in found and one != "PUBLIC":
+            continue
+        found.add(one)
+        waiting += SYSTEM_ROLES.get(one, [])
+        waiting += [
+            grant["on"]
+            for _, grant in catalog.all("GRANT")
+            if grant["kind"] == "ROLE" and grant["to"] == ["ROLE", one] and grant["on"] not in found
+        ]
+    return found
+
+
+def can_use_role(session: Session, role: str) -> str:
+    """The role, if it exists. A role that is not granted to the user is let through: there is no password either."""
+    if not _is_role(session, role):
+        raise no_such_session_object()
+    return role
+
+
+def _is_role(session: Session, role: str) -> bool:
+    return role in SYSTEM_ROLES or session.catalog.get("ROLE", ("", "", role)) is not None
+
+
+def grant(session: Session, reader: Reader) -> Result:
+    return _change(session, reader, revoke=False)
+
+
+def revoke(session: Session, reader: Reader) -> Result:
+    return _change(session, reader, revoke=True)
+
+
+def _change(session: Session, reader: Reader, *, revoke: bool) -> Result:
+    session.commit_before_ddl()
+    reader.next()
+    reader.take("GRANT", "OPTION", "FOR")
+    if reader.take("ROLE"):
+        _role_grant(session, reader, revoke=revoke)
+    elif reader.at("DATABASE", "ROLE") or reader.at("APPLICATION"):
+        raise unsupported("grants of database and application roles")
+    elif reader.at("OWNERSHIP"):
+        _ownership(session, reader)
+    else:
+        _privileges(session, reader, revoke=revoke)
+    return status()
+
+
+def _role_grant(session: Session, reader: Reader, *, revoke: bool) -> None:
+    role = reader.identifier()
+    reader.need("FROM" if revoke else "TO")
+    kind = reader.next().upper
+    grantee = reader.identifier()
+    reader.end()
+    if not _is_role(session, role):
+        raise not_found("Role", role)
+    known = _is_role(session, grantee) if kind == "ROLE" else True  # a user may log in without having been created
+    if not known:
+        raise not_found(kind.capitalize(), grantee)
+    _record(session, ("USAGE", "ROLE", role, kind, grantee), revoke=revoke)
+
+
+def _read_privileges(reader: Reader) -> list[str]:
+    privileges, words = [], []
+    while not reader.at("ON"):
+        token = reader.next()
+        if token.text == ",":
+            privileges.append(" ".join(words))
+            words = []
+        elif token.upper != "PRIVILEGES":
+            words.append(token.upper)
+    reader.need("ON")
+    return [*privileges, " ".join(words)]
+
+
+def _read_object(session: Session, reader: Reader) -> tuple[str, str]:
+    """(kind, name); for FUTURE and ALL the kind says so and the name is the container's."""
+    if reader.take("ACCOUNT"):
+        return "ACCOUNT", session.account.name
+    scope = reader.next().upper + " " if reader.at("FUTURE") or reader.at("ALL") else ""
+    kind = "TABLE"  # dbt: GRANT select ON database.schema.table TO ROLE r
+    if reader.peek_text(1) not in {".", "TO", "FROM"}:
+        kind = reader.next().upper
+        if kind in _TWO_WORDS:
+            kind += " " + reader.next().upper
+    if scope:
+        reader.need("IN")
+        container = reader.next().upper
+        return scope + kind, f"{container} {'.'.join(reader.name())}"
+    name = ".".join(reader.name())
+    if reader.at("("):
+        name += f"({reader.parenthesis()})"
+    return kind, name
+
+
+def _read_grantee(session: Session, reader: Reader) -> tuple[str, str]:
+    kind = reader.next().upper if reader.peek_text() in {"ROLE", "USER"} else "ROLE"
+    grantee = reader.identifier()
+    if kind == "ROLE" and not _is_role(session, grantee):
+        raise not_found("Role", grantee)
+    return kind, grantee
+
+
+def _privileges(session: Session, reader: Reader, *, revoke: bool) -> None:
+    privileges = _read_privileges(reader)
+    kind, name = _read_object(session, reader)
+    reader.need("FROM" if revoke else "TO")
+    grantee_kind, grantee = _read_grantee(session, reader)
+    for words in (("WITH", "GRANT", "OPTION"), ("CASCADE",), ("RESTRICT",)):
+        reader.take(*words)
+    reader.end()
+    for privilege in privileges:
+        _record(session, (privilege, kind, name, grantee_kind, grantee), revoke=revoke)
+
+
+def _ownership(session: Session, reader: Reader) -> None:
+    """GRANT OWNERSHIP … [COPY | REVOKE CURRENT GRANTS]: recorded as a grant."""
+    reader.need("OWNERSHIP", "ON")
+    kind, name = _read_object(session, reader)
+    reader.need("TO")
+    grantee_kind, grantee = _read_grantee(session, reader)
+    if not reader.take("COPY", "CURRENT", "GRANTS"):
+        reader.take("REVOKE", "CURRENT", "GRANTS")
+    reader.end()
+    for other_name, other in list(session.catalog.all("GRANT")):
+        if (other["privilege"], other["kind"], other["on"]) == ("OWNERSHIP", kind, name):
+            session.catalog.drop("GRANT", other_name)
+    _record(session, ("OWNERSHIP", kind, name, grantee_kind, grantee), revoke=False)
+
+
+def _record(session: Session, entry: tuple[str, str, str, str, str], *, revoke: bool) -> None:
+    privilege, kind, name, grantee_kind, grantee = entry
+    key = ("", "", "|".join(entry))
+    if revoke:
+        session.catalog.drop("GRANT", key)
+        return
+    session.catalog.put(
+        "GRANT",
+        key,
+        {"privilege": privilege, "kind": kind, "on": name, "to": [grantee_kind, grantee], "by": session.role},
+    )
+
+
+def show_grants(session: Session, reader: Reader) -> Result:
+    """SHOW GRANTS [TO ROLE r | TO USER u | ON kind name | OF ROLE r | ON ACCOUNT]; SHOW FUTURE GRANTS is read apart."""
+    wanted = list(session.catalog.all("GRANT"))
+    if reader.take("TO"):
+        grantee = [reader.next().upper, reader.identifier()]
+        wanted = [(key, one) for key, one in wanted if one["to"] == grantee]
+    elif reader.take("OF"):
+        reader.need("ROLE")
+        role = reader.identifier()
+        wanted = [(key, one) for key, one in wanted if one["kind"] == "ROLE" and one["on"] == role]
+    elif reader.take("ON"):
+        kind, name = _read_object(session, reader)
+        wanted = [(key, one) for key, one in wanted if one["kind"] == kind and _same(one["on"], name)]
+    else:
+        wanted = [(key, one) for key, one in wanted if one["to"] in (["USER", session.user], ["ROLE", session.role])]
+    columns = [
+        "created_on",
+        "privilege",
+        "granted_on",
+        "name",
+        "granted_to",
+        "grantee_name",
+        "grant_option",
+        "granted_by",
+    ]
+    rows = [
+        (one["created_on"], one["privilege"], one["kind"].replace(" ", "_"), one["on"], *one["to"], "false", one["by"])
+        for _, one in wanted
+        if not one["kind"].startswith(("FUTURE ", "ALL "))
+    ]
+    return rows_result(columns, rows, SHOW)
+
+
+def _same(one: str, two: str) -> bool:
+    return one == two or one.endswith("." + two) or two.endswith("." + one)
+
+
+class AccessDenied(SnowflakeError):
+    """003001: the role has some right on the object, but not this one."""

@@ -1,0 +1,143 @@
+"""What Snowflake refuses, ignores or names differently, and DuckDB would let pass."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from local.snowflake.errors import invalid_identifier, not_found
+from local.snowflake.session import Session
+
+FLATTEN_COLUMNS = {"SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"}
+MAX_LENGTH = 16_777_216
+
+
+def identifier(node: exp.Identifier) -> str:
+    """The name as Snowflake keeps it."""
+    return str(node.this) if node.quoted else str(node.this).upper()
+
+
+def check(session: Session, tree: exp.Expr, sql: str) -> None:
+    """Refuse tables that do not exist by exact name, and columns that exist in another case only."""
+    known = _relations(session, tree)
+    if known is not None:
+        _columns(tree, known, sql)
+
+
+def _relations(session: Session, tree: exp.Expr) -> set[str] | None:
+    """The columns of all tables in the statement; None when one of them is not ours to know."""
+    common = {identifier(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
+    columns: set[str] | None = set()
+    for table in tree.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier):
+            columns = None
+            continue
+        if not table.args.get("db") and identifier(table.this) in common:
+            continue
+        name = session.table_name(table)
+        if name is None or name[1] == "INFORMATION_SCHEMA":
+            columns = None
+            continue
+        found = session.columns(name)
+        if not found:
+            _missing(session, table, name)
+        if columns is not None:
+            columns |= {column for column, _ in found}
+    return columns
+
+
+def _missing(session: Session, table: exp.Table, name: tuple[str, str, str]) -> None:
+    if not session.account.has_database(name[0]):
+        raise not_found("Database", name[0])
+    if not session.has_schema(name[0], name[1]):
+        raise not_found("Schema", f"{name[0]}.{name[1]}")
+    parts = [table.args.get("catalog"), table.args.get("db"), table.this]
+    written = ".".join(identifier(part) for part in parts if part is not None)
+    kind = "Table" if isinstance(table.parent, exp.Insert | exp.Update | exp.Delete | exp.Merge) else "Object"
+    raise not_found(kind, written, "42S02")
+
+
+def _columns(tree: exp.Expr, known: set[str], sql: str) -> None:
+    have = known | FLATTEN_COLUMNS
+    for node in tree.find_all(exp.Alias, exp.TableAlias, exp.CTE, exp.PivotAlias, exp.ColumnDef):
+        name = node.args.get("alias") if isinstance(node, exp.Alias | exp.CTE | exp.PivotAlias) else node.this
+        if isinstance(name, exp.Identifier):
+            have.add(identifier(name))
+        have |= {identifier(column) for column in node.args.get("columns") or [] if isinstance(column, exp.Identifier)}
+    by_lower = {name.lower() for name in have}
+    for column in tree.find_all(exp.Column):
+        if not isinstance(column.this, exp.Identifier):
+            continue
+        name = identifier(column.this)
+        if name not in have and name.lower() in by_lower:
+            raise invalid_identifier(name, sql, column.this.meta.get("start"))
+
+
+def name_columns(tree: exp.Expr) -> None:
+    """An account names an unaliased column by its text in upper case."""
+    select = tree
+    while isinstance(select, exp.SetOperation | exp.Subquery):
+        select = select.this
+    if not isinstance(select, exp.Select):
+        return
+    named = []
+    for column in select.expressions:
+        plain = isinstance(column, exp.Alias | exp.Star | exp.Column | exp.Aliases) or column.find(exp.Star) is column
+        if plain or (isinstance(column, exp.Dot) and column.is_star):
+            named.append(column)
+        else:
+            text = column.sql(dialect="snowflake").upper()
+            named.append(exp.alias_(column, exp.to_identifier(text, quoted=True)))
+    select.set("expressions", named)
+
+
+def prepare_columns(tree: exp.Create) -> list[list[str]]:
+    """Keys are recorded, not enforced (a primary key's columns are NOT NULL); VARCHAR(n) checks the length.
+
+    Returns the key columns of each key.
+    """
+    schema = tree.this
+    if not isinstance(schema, exp.Schema):
+        return []
+    keys: list[list[str]] = []
+    primary: set[str] = set()
+    definitions = []
+    for entry in schema.expressions:
+        if isinstance(entry, exp.ColumnDef):
+            definitions.append(entry)
+            continue
+        key = entry if isinstance(entry, exp.PrimaryKey) else entry.find(exp.PrimaryKey)
+        if key is not None:
+            names = [identifier(name) for name in key.find_all(exp.Identifier)]
+            primary |= set(names)
+            keys.append(names)
+        elif isinstance(entry, exp.Identifier):
+            definitions.append(entry)
+    for definition in definitions:
+        if isinstance(definition, exp.ColumnDef):
+            _prepare_column(definition, primary, keys, checks=tree.args.get("expression") is None)
+    schema.set("expressions", definitions)
+    return keys
+
+
+def _prepare_column(definition: exp.ColumnDef, primary: set[str], keys: list[list[str]], *, checks: bool) -> None:
+    name = identifier(definition.this)
+    kept = []
+    for constraint in definition.args.get("constraints") or []:
+        kind = constraint.kind
+        if isinstance(kind, exp.PrimaryKeyColumnConstraint):
+            primary.add(name)
+            keys.append([name])
+        elif not isinstance(kind, exp.UniqueColumnConstraint | exp.Reference | exp.CommentColumnConstraint):
+            kept.append(constraint)
+    if name in primary and not any(isinstance(kept_one.kind, exp.NotNullColumnConstraint) for kept_one in kept):
+        kept.append(exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
+    type_ = definition.kind
+    texts = (exp.DType.VARCHAR, exp.DType.TEXT, exp.DType.CHAR, exp.DType.NVARCHAR)
+    if checks and type_ is not None and type_.this in texts and type_.expressions:
+        length = int(type_.expressions[0].this.name)
+        if length < MAX_LENGTH:
+            test = exp.LTE(
+                this=exp.Length(this=exp.column(definition.this.copy())), expression=exp.Literal.number(length)
+            )
+            kept.append(exp.ColumnConstraint(kind=exp.CheckColumnConstraint(this=test)))
+    definition.set("constraints", kept)
