@@ -31,6 +31,7 @@ _CONFIGURATION = {
     3013: "the role is not granted to this user: deploy scope account, or ask an administrator",
     90073: "the resource monitor has suspended the warehouse: raise its quota or wait for the next month",
 }
+REMOTE_FILE_GONE = 91016
 # Codes of a refused login: 390100 wrong user or key, 390144 key pair, 390189 role, 390201 and others the account's.
 _LOGIN_CODES = range(390000, 391000)
 
@@ -120,6 +121,8 @@ def _typed(error: sf.Error) -> PipelineError:
     if code in _LOGIN_CODES or isinstance(error, sf.ForbiddenError):
         advice = "check SNOWFLAKE_ACCOUNT, _USER, the key pair and the role (docs/aws/README.md, key rotation)"
         return ConfigurationError(f"Snowflake refuses the login ({code}): {advice}.")
+    if code == REMOTE_FILE_GONE:
+        return PermanentError("Snowflake finds an object no more in the bucket. Run amplitude_reconcile with `fix`.")
     where = f"code {code}, state {error.sqlstate}, query {error.sfqid}"
     if isinstance(error, sf.ProgrammingError) and not isinstance(error, sf.IntegrityError):
         return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")
