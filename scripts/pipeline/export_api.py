@@ -243,8 +243,8 @@ def _kind(head: bytes) -> str:
 def _cause(error: BaseException) -> str:
     """Names of error classes, the innermost too; texts of errors may hold addresses and credentials."""
     names = [type(error).__name__]
-    inner = error.args[0] if error.args else None
-    inner = getattr(inner, "reason", inner)
-    if isinstance(inner, BaseException):
-        names.append(type(inner).__name__)
+    for inner in error.args:
+        inner = getattr(inner, "reason", inner)
+        if isinstance(inner, BaseException):
+            names.append(type(inner).__name__)
     return ": ".join(names)

@@ -1,0 +1,186 @@
+"""The local backup: what is kept, when it goes, and that no content or secret leaks out of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scripts.pipeline import backup_store
+from scripts.pipeline.backup_store import BackupStore
+from scripts.pipeline.errors import ConfigurationError
+from scripts.pipeline.records import PlanLine, write_lines
+from scripts.pipeline.settings import BackupSettings
+from tests.exports import API_KEY, DAY, PROJECT, SECRET_KEY, Known, a_day, bench, event
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def day(tmp_path, monkeypatch):
+    with bench(a_day(without=(7,)), tmp_path, monkeypatch) as running:
+        yield running
+
+
+def store(day) -> BackupStore:
+    return BackupStore(BackupSettings(), PROJECT)
+
+
+def readable(day) -> list[str]:
+    return sorted(path.name for path in (day.folder / "data" / "json").iterdir())
+
+
+def test_an_answer_is_kept_as_received_beside_its_facts(day):
+    day.run([3, 4])
+    facts, archive = day.zips()
+    assert facts.startswith(f"{DAY}T03..{DAY}T04.")
+    assert (facts.rsplit(".", 1)[0], archive[-4:]) == (archive[:-4], ".zip")
+    folder = day.folder / "data" / "zip" / str(PROJECT)
+    found = json.loads((folder / facts).read_text())
+    assert (found["status"], found["bytes"]) == (200, (folder / archive).stat().st_size)
+    with zipfile.ZipFile(folder / archive) as members:
+        assert members.testzip() is None
+
+
+def test_a_404_is_kept_as_facts_alone(day):
+    day.run([7])
+    (facts,) = day.zips()
+    assert json.loads((day.folder / "data" / "zip" / str(PROJECT) / facts).read_text())["status"] == 404
+
+
+def test_readable_json_is_the_events_without_number_signs_in_its_name(day):
+    day.run([3])
+    assert readable(day) == [f"{PROJECT}_{DAY}_3_0.json"]
+    lines = (day.folder / "data" / "json" / f"{PROJECT}_{DAY}_3_0.json").read_bytes().splitlines()
+    assert lines == [event(f"03-{number}") for number in range(3)]
+
+
+def test_readable_json_can_be_switched_off_and_ends_at_its_limit(day, monkeypatch):
+    monkeypatch.setenv("BACKUP_READABLE_JSON", "false")
+    day.run([3])
+    assert not (day.folder / "data" / "json").exists()
+    monkeypatch.setenv("BACKUP_READABLE_JSON", "true")
+    monkeypatch.setattr(backup_store, "READABLE_LIMIT", 2 * len(event("03-0")) * 3 + 100)
+    day.run([3, 4, 5])
+    assert len(readable(day)) == 2
+
+
+def test_only_loaded_hours_expire_and_only_when_old_enough(day, monkeypatch):
+    day.run([3, 4])
+    day.run([5, 7])
+    now = datetime.now(UTC)
+    loaded = {f"{DAY}T03", f"{DAY}T05", f"{DAY}T07"}
+    monkeypatch.setenv("BACKUP_KEEP_DAYS", "30")
+    assert store(day).expire(loaded.__contains__, now + timedelta(days=29)) == 0
+    assert len(day.zips()) == 5
+    store(day).expire(loaded.__contains__, now + timedelta(days=31))
+    assert {name[:28] for name in day.zips()} == {f"{DAY}T03..{DAY}T04"}
+    assert readable(day) == [f"{PROJECT}_{DAY}_4_0.json"]
+
+
+def test_keeping_for_no_day_deletes_once_loaded(day, monkeypatch):
+    day.run([3])
+    monkeypatch.setenv("BACKUP_KEEP_DAYS", "0")
+    assert store(day).expire(lambda hour: False, datetime.now(UTC)) == 0
+    assert store(day).expire(lambda hour: True, datetime.now(UTC) + timedelta(seconds=1)) == 3
+    assert (day.zips(), readable(day)) == ([], [])
+
+
+def test_what_a_killed_run_left_goes_after_a_day(day):
+    folder = day.folder / "data" / "zip" / str(PROJECT)
+    store(day)
+    (folder / ".old.part").touch()
+    (folder / ".young.part").touch()
+    os.utime(folder / ".old.part", (0, 0))
+    day.run([3])
+    assert [path.name for path in folder.glob(".*")] == [".young.part"]
+
+
+def test_the_backup_lists_its_answers_oldest_first(day):
+    day.run([5])
+    day.run([3])
+    day.run([7])
+    answers = list(store(day).answers())
+    assert [(str(window), answer.status, archive.exists()) for window, answer, archive in answers] == [
+        (f"{DAY}T05", 200, True),
+        (f"{DAY}T03", 200, True),
+        (f"{DAY}T07", 404, False),
+    ]
+
+
+def start(day) -> subprocess.Popen:
+    """The real command, on a day whose body drips in."""
+    write_lines(day.folder / "plan.jsonl", [PlanLine(hour=f"{DAY}T03", action="export", reason="asked")])
+    day.program({"do": "drip", "bytes_per_second": 50})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.extract"],
+        cwd=day.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = day.folder / "data" / "zip" / str(PROJECT)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list(folder.glob(".*.part")):
+        time.sleep(0.02)
+    return process
+
+
+def test_sigterm_ends_a_run_at_once_and_leaves_nothing_half_done(day):
+    process = start(day)
+    process.send_signal(signal.SIGTERM)
+    stopped = time.monotonic()
+    process.communicate(timeout=20)
+    assert time.monotonic() - stopped < 10
+    assert process.returncode == 128 + signal.SIGTERM
+    assert sorted(path.name for path in day.folder.iterdir() if path.name != "amplitude") == ["data", "plan.jsonl"]
+    assert day.zips() == []
+
+
+def test_a_killed_run_leaves_no_final_name_and_the_next_one_works(day):
+    process = start(day)
+    process.kill()
+    process.communicate()
+    assert [name for name in day.zips() if not name.startswith(".")] == []
+    assert not (day.folder / "manifest.jsonl").exists()
+    assert not (day.folder / "parts.tar").exists()
+    day.server.project.programme.clear()
+    assert day.run([3]).outcomes() == {"exported": [3]}
+
+
+def test_no_personal_data_and_no_secret_leaves_parts_quarantine_and_backup(tmp_path, monkeypatch, caplog, capfd):
+    mark = "someone.private@example.test"
+    texts = {"event_properties": {"[Amplitude] Element Text": mark}, "user_id": mark}
+    hours = [f"{DAY}T{hour:02}" for hour in range(24)]
+    with bench(Known({hour: [[event("a", hour, **texts)]] for hour in hours}), tmp_path, monkeypatch) as day:
+        kinds = ("not_json", "not_object", "no_uuid", "uuid_number", "nul", "lone_surrogate", "not_utf8")
+        every = [{"do": "bad_line", "kind": kind, "hours": [f"{DAY}T{hour:02}"]} for hour, kind in enumerate(kinds)]
+        every += [
+            {"do": do, "hours": [f"{DAY}T{hour:02}"]}
+            for hour, do in enumerate(("html", "error_body", "truncate", "corrupt_gzip", "cut_gzip"), start=10)
+        ]
+        every += [
+            {"do": "status", "status": status, "body": "json", "hours": [f"{DAY}T{hour}"]}
+            for hour, status in ((16, 500), (17, 400), (18, 418))
+        ]
+        every += [{"do": "member", "name": f"../{mark}.json.gz", "hours": [f"{DAY}T19"]}]
+        day.program({"do": "status", "status": 400, "longer_than": 1}, *(fault | {"text": mark} for fault in every))
+        day.run()
+        day.program({"do": "status", "status": 403, "body": "json", "text": mark})
+        with pytest.raises(ConfigurationError) as stopped:
+            day.run([3])
+        written = [path.read_text(errors="replace") for path in day.folder.glob("run*/*.jsonl")]
+        written += [path.read_text() for path in (day.folder / "data" / "zip" / str(PROJECT)).glob("*.json")]
+        names = [str(path) for path in day.folder.rglob("*") if "amplitude" not in path.parts]
+    said = "\n".join([*written, *names, caplog.text, str(stopped.value), *capfd.readouterr()])
+    assert len(written) >= 18
+    assert "quarantine" in said
+    for secret in (mark, "someone", API_KEY, SECRET_KEY):
+        assert secret not in said
