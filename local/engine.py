@@ -15,7 +15,8 @@ import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -200,14 +201,15 @@ class Engine:
             with self._lock:
                 del self._queues[request]
 
-    def load(self, root: Path = ROOT, flows: Path | None = None, files: Iterable[str] | None = None) -> list[Event]:
-        """Puts the repository's namespace files and flows into the engine; returns `files` and `flow` events.
+    def load(self, root: Path = ROOT, flows: Path | None = None) -> list[Event]:
+        """Makes the engine's namespace files and flows those below the root; returns `files` and `flow` events.
 
-        Raises EngineError that names file, reason, and line or path when a flow is refused; no flow is loaded then.
+        Raises EngineError that names file, reason, and line or path when a flow is refused; nothing is changed then.
+        Schedules start after the first load.
         """
-        names = namespace_files(root) if files is None else list(files)
-        events = list(self._send("files", namespace=NAMESPACE, root=str(root), files=names))
-        events += self._send("flows", namespace=NAMESPACE, folder=str(flows or root / "flows"))
+        events = self._send(
+            "load", namespace=NAMESPACE, root=str(root), files=namespace_files(root), flows=str(flows or root / "flows")
+        )
         return [event for event in events if event["event"] != "done"]
 
     def run(
@@ -230,6 +232,27 @@ class Engine:
     def kill(self, execution: str) -> None:
         """Stops an execution with its children and processes; its own iterator ends with state KILLED."""
         list(self._send("kill", execution=execution))
+
+    def backfill(
+        self,
+        flow: str,
+        trigger: str,
+        start: datetime,
+        end: datetime | None = None,
+        inputs: Mapping[str, object] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Has the scheduler run a schedule's past ticks, one after another; both ends inclusive, no end: to now.
+
+        Their events come to `on_event`. Raises EngineError without `scheduler`, or while another backfill runs.
+        """
+        dates = {"start": start.isoformat(), "end": end and end.isoformat()}
+        fields = {"flow": flow, "trigger": trigger, "inputs": inputs or {}, "labels": labels or {}}
+        list(self._send("backfill", namespace=NAMESPACE, **fields, **dates))
+
+    def file(self, uri: str) -> Path:
+        """Where a file output (`kestra:///…`) lies on this machine."""
+        return self._state / "storage/main" / uri.removeprefix("kestra:///")
 
     def stop(self) -> None:
         """Ends the engine, its runs and their processes. Safe to call twice, and after a crash of the engine."""

@@ -14,14 +14,14 @@ import java.util.Map;
  * driver that dies, however it dies, takes the engine with it.
  *
  * Each command has a "request" number, which its events carry; its last event is "done", "finished" or "error":
- * files {namespace, root, files: []}, flows {namespace, folder}, run {namespace, flow, inputs: {}, labels: {}},
+ * load {namespace, root, files: [], flows}, run {namespace, flow, inputs: {}, labels: {}},
  * restart {execution}, replay {execution, task?}, kill {execution},
  * backfill {namespace, flow, trigger, start, end?, inputs: {}, labels: {}}.
  */
 public final class Main {
     private Main() {}
 
-    /** Arguments: the folder of plugin jars, and "scheduler" when schedules are to run. */
+    /** Arguments: the folder of plugin jars, and "scheduler" when schedules are to run (from the first load on). */
     public static void main(String[] args) throws Exception {
         Events events = new Events(System.out);
         Engine engine = start(events, Path.of(args[0]), args.length > 1 && args[1].equals("scheduler"));
@@ -62,13 +62,13 @@ public final class Main {
 
     private static void obey(Engine engine, Events events, Map<String, Object> command) {
         Object request = command.get("request");
-        Project project = engine.project();
         Runs runs = engine.runs();
         switch (text(command, "do")) {
-            case "files" -> here(events, request, () -> project.putFiles(
-                request, text(command, "namespace"), Path.of(text(command, "root")), strings(command, "files")));
-            case "flows" -> here(events, request, () -> project.loadFlows(
-                request, text(command, "namespace"), Path.of(text(command, "folder"))));
+            case "load" -> here(events, request, () -> engine.load(
+                request, text(command, "namespace"), Path.of(text(command, "root")), strings(command, "files"), Path.of(text(command, "flows"))));
+            case "backfill" -> here(events, request, () -> runs.backfill(
+                text(command, "namespace"), text(command, "flow"), text(command, "trigger"), text(command, "start"), (String) command.get("end"),
+                map(command, "inputs"), map(command, "labels")));
             case "kill" -> here(events, request, () -> runs.kill(text(command, "execution")));
             case "run" -> beside(events, request, () -> runs.run(
                 request, text(command, "namespace"), text(command, "flow"), map(command, "inputs"), map(command, "labels")));

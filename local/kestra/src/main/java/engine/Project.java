@@ -42,11 +42,12 @@ final class Project {
         this.events = events;
     }
 
-    /** Makes the namespace's flows equal to those of a folder; leaves all as it is when one of them is refused. */
-    void loadFlows(Object request, String namespace, Path folder) throws IOException, FlowProcessingException {
+    /** Makes the namespace's files and flows equal to those given; leaves all as it is when a flow is refused. */
+    void load(Object request, String namespace, Path root, List<String> files, Path folder)
+        throws IOException, URISyntaxException, FlowProcessingException {
         List<FlowSource> sources = new ArrayList<>();
-        try (Stream<Path> files = Files.list(folder)) {
-            for (Path file : files.filter(path -> path.toString().endsWith(".yml")).sorted().toList()) {
+        try (Stream<Path> found = Files.list(folder)) {
+            for (Path file : found.filter(path -> path.toString().endsWith(".yml")).sorted().toList()) {
                 sources.add(new FlowSource(file.getFileName().toString(), Files.readString(file)));
             }
         }
@@ -54,6 +55,7 @@ final class Project {
         if (!refusals.isEmpty()) {
             throw new IllegalArgumentException("no flow was loaded:\n" + String.join("\n", refusals));
         }
+        putFiles(request, namespace, root, files);
         for (FlowSource source : sources) {
             FlowWithSource flow = flows.importFlow(TenantService.MAIN_TENANT, source.content());
             events.emit("flow", request, Map.of("file", source.filename(), "flow", flow.getId(), "revision", flow.getRevision()));
@@ -70,7 +72,7 @@ final class Project {
      * Makes the namespace's files equal to the named ones below root. An unchanged file is left alone, because each
      * put keeps a new version of it; a file that is gone here goes there, so that no stale module is imported.
      */
-    void putFiles(Object request, String namespace, Path root, List<String> names) throws IOException, URISyntaxException {
+    private void putFiles(Object request, String namespace, Path root, List<String> names) throws IOException, URISyntaxException {
         Namespace target = namespaces.of(TenantService.MAIN_TENANT, namespace, storage);
         Map<String, NamespaceFile> there = new HashMap<>();
         target.all().forEach(file -> there.put(file.path(), file));

@@ -22,7 +22,6 @@ import io.kestra.core.utils.ListUtils;
 import io.micronaut.context.ApplicationContext;
 import io.micronaut.core.type.Argument;
 import io.micronaut.inject.qualifiers.Qualifiers;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -44,6 +43,7 @@ final class Runs {
     private final ExecutionService service;
     private final QueueInterface<Execution> queue;
     private final QueueInterface<ExecutionKilled> kills;
+    private final Backfills backfills;
     private final Map<String, Run> running = new ConcurrentHashMap<>();
     private final Events events;
 
@@ -55,6 +55,7 @@ final class Runs {
         this.service = context.getBean(ExecutionService.class);
         this.queue = context.getBean(Argument.of(QueueInterface.class, Execution.class), Qualifiers.byName(QueueFactoryInterface.EXECUTION_NAMED));
         this.kills = context.getBean(Argument.of(QueueInterface.class, ExecutionKilled.class), Qualifiers.byName(QueueFactoryInterface.KILL_NAMED));
+        this.backfills = new Backfills(context);
         this.events = events;
         events.watch(this::saw);
     }
@@ -62,8 +63,15 @@ final class Runs {
     /** Runs a flow to its end, afterExecution tasks included; "finished" is the last event. */
     void run(Object request, String namespace, String flowId, Map<String, Object> values, Map<String, Object> labels) throws Exception {
         Flow flow = flow(namespace, flowId);
-        List<Label> given = labels.entrySet().stream().map(each -> new Label(each.getKey(), String.valueOf(each.getValue()))).toList();
-        follow(request, flow, Execution.newExecution(flow, (f, e) -> typed(flow, e, values), given, Optional.empty()));
+        follow(request, flow, Execution.newExecution(flow, (f, e) -> typed(flow, e, values), labels(labels), Optional.empty()));
+    }
+
+    /** Has the scheduler run a schedule's past ticks; returns when it was asked. */
+    void backfill(String namespace, String flowId, String trigger, String start, String end, Map<String, Object> values, Map<String, Object> labels)
+        throws Exception {
+        Flow flow = flow(namespace, flowId);
+        refuseUndeclared(flow, values);
+        backfills.start(flow, trigger, start, end, values, labels(labels));
     }
 
     /** Runs the failed tasks of an execution, and what follows them, again under the same id. */
@@ -170,19 +178,26 @@ final class Runs {
 
     /** Kestra ignores undeclared inputs and leaves the input's name out of some messages: here both are errors with names. */
     private Map<String, Object> typed(Flow flow, Execution execution, Map<String, Object> values) {
-        List<Input<?>> declared = new ArrayList<>(ListUtils.emptyOnNull(flow.getInputs()));
-        List<String> names = declared.stream().map(Input::getId).toList();
-        values.keySet().stream().filter(name -> !names.contains(name)).findFirst().ifPresent(name -> {
-            throw new IllegalArgumentException("flow " + flow.getId() + " has no input " + name + ", only " + names);
-        });
+        refuseUndeclared(flow, values);
         try {
             return inputs.readExecutionInputs(flow, execution, values);
         } catch (InputOutputValidationException e) {
-            List<String> refused = inputs.resolveInputs(declared, flow, execution, values).stream()
+            List<String> refused = inputs.resolveInputs(flow.getInputs(), flow, execution, values).stream()
                 .filter(each -> each.exceptions() != null && !each.exceptions().isEmpty())
                 .map(each -> each.input().getId())
                 .toList();
             throw new IllegalArgumentException("flow " + flow.getId() + " refuses the value of " + refused + ": " + e.getMessage().strip(), e);
         }
+    }
+
+    private static void refuseUndeclared(Flow flow, Map<String, Object> values) {
+        List<String> declared = ListUtils.emptyOnNull(flow.getInputs()).stream().map(Input::getId).toList();
+        values.keySet().stream().filter(name -> !declared.contains(name)).findFirst().ifPresent(name -> {
+            throw new IllegalArgumentException("flow " + flow.getId() + " has no input " + name + ", only " + declared);
+        });
+    }
+
+    private static List<Label> labels(Map<String, Object> labels) {
+        return labels.entrySet().stream().map(each -> new Label(each.getKey(), String.valueOf(each.getValue()))).toList();
     }
 }

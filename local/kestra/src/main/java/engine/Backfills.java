@@ -1,0 +1,71 @@
+package engine;
+
+import io.kestra.core.models.Label;
+import io.kestra.core.models.flows.Flow;
+import io.kestra.core.models.triggers.Backfill;
+import io.kestra.core.models.triggers.Trigger;
+import io.kestra.core.models.triggers.TriggerContext;
+import io.kestra.core.queues.QueueFactoryInterface;
+import io.kestra.core.queues.QueueInterface;
+import io.kestra.core.repositories.TriggerRepositoryInterface;
+import io.kestra.core.runners.RunContextFactory;
+import io.kestra.core.services.ConditionService;
+import io.kestra.core.tenant.TenantService;
+import io.kestra.core.utils.ListUtils;
+import io.kestra.plugin.core.trigger.Schedule;
+import io.micronaut.context.ApplicationContext;
+import io.micronaut.core.type.Argument;
+import io.micronaut.inject.qualifiers.Qualifiers;
+import java.time.ZonedDateTime;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/** Asks the scheduler to run a schedule's past ticks, as the backfill button of Kestra's UI does. */
+final class Backfills {
+    private final TriggerRepositoryInterface triggers;
+    private final ConditionService conditions;
+    private final RunContextFactory contexts;
+    private final QueueInterface<Trigger> queue;
+
+    @SuppressWarnings("unchecked")
+    Backfills(ApplicationContext context) {
+        this.triggers = context.getBean(TriggerRepositoryInterface.class);
+        this.conditions = context.getBean(ConditionService.class);
+        this.contexts = context.getBean(RunContextFactory.class);
+        this.queue = context.getBean(Argument.of(QueueInterface.class, Trigger.class), Qualifiers.byName(QueueFactoryInterface.TRIGGER_NAMED));
+    }
+
+    /** Both ends are inclusive; the runs follow one after another, in order. Without an end: to now. */
+    void start(Flow flow, String triggerId, String start, String end, Map<String, Object> inputs, List<Label> labels) throws Exception {
+        Schedule schedule = ListUtils.emptyOnNull(flow.getTriggers()).stream()
+            .filter(each -> each.getId().equals(triggerId) && each instanceof Schedule).map(Schedule.class::cast).findFirst()
+            .orElseThrow(() -> new IllegalArgumentException("flow " + flow.getId() + " has no schedule " + triggerId));
+        if (schedule.isDisabled()) {
+            throw new IllegalArgumentException("trigger " + triggerId + " is disabled in the flow's source: its backfill would wait for ever");
+        }
+        Trigger trigger = known(flow, triggerId);
+        if (trigger.getBackfill() != null) {
+            throw new IllegalArgumentException("trigger " + triggerId + " is still at its backfill until " + trigger.getBackfill().getEnd());
+        }
+        Trigger filling = trigger.withBackfill(Backfill.builder().start(ZonedDateTime.parse(start))
+            .end(end == null ? null : ZonedDateTime.parse(end)).inputs(inputs).labels(labels).build());
+        ZonedDateTime first = schedule.nextEvaluationDate(
+            conditions.conditionContext(contexts.of(flow, schedule), flow, null), Optional.of(filling));
+        queue.emit(filling.toBuilder().nextExecutionDate(first).build());
+    }
+
+    /** The scheduler knows a trigger 1 to 2 s after its flow was loaded. */
+    private Trigger known(Flow flow, String id) throws InterruptedException {
+        TriggerContext wanted = TriggerContext.builder().tenantId(TenantService.MAIN_TENANT)
+            .namespace(flow.getNamespace()).flowId(flow.getId()).triggerId(id).build();
+        for (int polls = 0; polls < 100; polls++) {
+            Optional<Trigger> found = triggers.findLast(wanted);
+            if (found.isPresent()) {
+                return found.get();
+            }
+            Thread.sleep(100);
+        }
+        throw new IllegalStateException("the scheduler does not know trigger " + id + " of " + flow.getId() + ": does this engine run schedules?");
+    }
+}
