@@ -95,11 +95,12 @@ def _write(file: Path, content: bytes) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.s3", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--port", type=int, default=0, help="0: a free port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
     parser.add_argument("--state", type=Path, required=True, help="folder of buckets and objects")
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True)
     app = KeptBuckets(DomainDispatcherApplication(create_backend_app), options.state)
-    server = make_server("127.0.0.1", options.port, app, threaded=True, request_handler=Quiet)
+    server = make_server(options.host, options.port, app, threaded=True, request_handler=Quiet)
 
     def stop() -> None:
         sys.stdin.read()  # a parent that ends, however it ends, closes it

@@ -119,10 +119,14 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 class Stack:
-    """The stand-ins and the settings; `with Stack(...) as stack` starts and stops them. One at a time per checkout."""
+    """The stand-ins and the settings; `with Stack(...) as stack` starts and stops them. One at a time per checkout.
 
-    def __init__(self, state: Path = STATE, archives: Path | None = None) -> None:
+    `host` is another name of this machine, by which others reach the stand-ins; they then serve on all addresses.
+    """
+
+    def __init__(self, state: Path = STATE, archives: Path | None = None, host: str = "127.0.0.1") -> None:
         self.state = state
+        self._host = host
         self.settings = read_settings() | {"DATA_DIR": str(state / "data"), "LOG_DIR": str(state / "logs")}
         self.endpoints: dict[str, dict[str, Any]] = {}
         self._archives = archives
@@ -162,7 +166,7 @@ class Stack:
             self.endpoints["s3"] = {"endpoint": self.settings["AWS_ENDPOINT_URL_S3"]}
         else:
             s3 = self._server("s3")
-            endpoint = f"http://127.0.0.1:{s3.wait_ready()}"
+            endpoint = f"http://{self._host}:{s3.wait_ready()}"
             self.endpoints["s3"] = {"endpoint": endpoint}
             self.settings |= {"AWS_ENDPOINT_URL_S3": endpoint, "S3_ADDRESSING_STYLE": "path"}
             self._make_bucket()
@@ -171,9 +175,9 @@ class Stack:
         if "SNOWFLAKE_HOST" not in self.settings:
             snowflake = self._server("snowflake", "--s3-endpoint", self.endpoints["s3"]["endpoint"])
         if amplitude:
-            self.settings["AMP_BASE_URL"] = f"http://127.0.0.1:{amplitude.wait_ready()}"
+            self.settings["AMP_BASE_URL"] = f"http://{self._host}:{amplitude.wait_ready()}"
         if snowflake:
-            where = {"HOST": "127.0.0.1", "PORT": str(snowflake.wait_ready()), "PROTOCOL": "http"}
+            where = {"HOST": self._host, "PORT": str(snowflake.wait_ready()), "PROTOCOL": "http"}
             self.settings |= {f"SNOWFLAKE_{name}": value for name, value in where.items()}
         self.settings.setdefault("SNOWFLAKE_PRIVATE_KEY_FILE", str(self._private_key()))
         self.endpoints["amplitude"] = {"url": self.settings["AMP_BASE_URL"]}
@@ -185,7 +189,8 @@ class Stack:
 
     def _server(self, name: str, *arguments: str) -> Server:
         environment = shell() | {key: value for key, value in self.settings.items() if key.startswith("AMP_")}
-        server = Server(name, self.state, *arguments, environment=environment)
+        serve_on = [] if self._host == "127.0.0.1" else ["--host", "0.0.0.0"]
+        server = Server(name, self.state, *serve_on, *arguments, environment=environment)
         self._servers.append(server)
         return server
 

@@ -36,6 +36,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=0, help="0: a free port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
     parser.add_argument("--state", type=Path, required=True, help="folder of generated hours and the request log")
     parser.add_argument("--archives", type=Path, help="serve these events (.jsonl, .json.gz, .zip; file or folder)")
     parser.add_argument("--project", type=int, default=int(os.environ.get("AMP_PROJECT_ID") or PROJECT))
@@ -60,7 +61,7 @@ def main() -> None:
             project.programme.add(options.faults.read_bytes())
         except (OSError, FaultError) as error:
             parser.exit(2, f"{parser.prog}: {error}\n")
-    serve(Server(project, options.port))
+    serve(Server(project, options.port, options.host))
 
 
 def serve(server: Server) -> None:

@@ -221,13 +221,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one project on 127.0.0.1; port 0 takes a free one."""
+    """Serves one project; port 0 takes a free one."""
 
     daemon_threads = True
 
-    def __init__(self, project: Project, port: int = 0) -> None:
+    def __init__(self, project: Project, port: int = 0, host: str = "127.0.0.1") -> None:
         self.project = project
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__((host, port), Handler)
 
     @property
     def url(self) -> str:

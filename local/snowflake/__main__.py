@@ -16,21 +16,25 @@ import uvicorn
 
 from local.snowflake import dispatch
 from local.snowflake.account import Account
+from local.snowflake.pipes import PipeWorker
 from local.snowflake.storage import Storage
 from local.snowflake.wire import Wire
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.snowflake", description="A local Snowflake.")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: any free one (default)")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where the databases are kept")
     parser.add_argument("--s3-endpoint", metavar="URL", default=os.environ.get("AWS_ENDPOINT_URL_S3"))
     arguments = parser.parse_args(argv)
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     storage = Storage(arguments.s3_endpoint, arguments.state / "scratch")
     account = Account(arguments.state, storage, dispatch.run)
+    account.pipe_worker = PipeWorker(account)
+    account.pipe_worker.start()
     wire = Wire(account)
-    listener = socket.create_server(("127.0.0.1", arguments.port))
+    listener = socket.create_server((arguments.host, arguments.port))
     server = uvicorn.Server(uvicorn.Config(wire.application(), log_level="warning", timeout_graceful_shutdown=2))
 
     def stop(*_: object) -> None:
@@ -48,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps({"ready": True, "port": listener.getsockname()[1]}), flush=True)
     server.run(sockets=[listener])
     wire.close()
+    account.pipe_worker.stop()
     account.close()
     return 0
 
