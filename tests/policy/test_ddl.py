@@ -1,0 +1,135 @@
+"""Rules of the DDL, over the rendered scripts: what a deploy must never do, and what every object must say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from schemachange.sql_splitter import split_sql_statements
+from sqlfluff.core import FluffConfig, Linter
+
+from scripts import deploy
+from scripts.pipeline.settings import DeploySettings
+
+ROOT = deploy.FOLDERS.parent
+SCOPES = [scope for scope in ("account", "database", "enterprise") if list((deploy.FOLDERS / scope).glob("*__*.sql"))]
+# Object kinds whose replacement loses data, load memory, unread rows or an external id.
+KEPT = "table|pipe|stream|stage|file format|storage integration|database|schema|warehouse|user|role|database role|task"
+
+
+def settings(**more: str) -> DeploySettings:
+    return DeploySettings(
+        _env_file=None,
+        snowflake_account="acme",
+        snowflake_user="someone",
+        snowflake_warehouse="amplitude_wh",
+        snowflake_database="amplitude",
+        snowflake_private_key_file=ROOT / "key",
+        raw_schema="raw",
+        deploy_role="sysadmin",
+        deploy_account_role="accountadmin",
+        aws_bucket_name="example-bucket",
+        aws_role_arn="arn:aws:iam::111122223333:role/amplitude-snowflake",
+        aws_external_id="amplitude_pipeline_1",
+        **more,
+    )
+
+
+def rendered() -> list[tuple[str, str]]:
+    texts = [(scope, script, text) for scope in SCOPES for script, text in deploy.render(scope, settings()).items()]
+    return [(f"{scope}/{script.name}", text) for scope, script, text in texts]
+
+
+SCRIPTS = rendered()
+STATEMENTS = [
+    (name, re.sub(r"^\s*--.*\n", "", statement, flags=re.M).strip())
+    for name, text in SCRIPTS
+    for statement in split_sql_statements(text)
+]
+BODIES = [(name, text.split("$$")[1].strip() + "\n") for name, text in SCRIPTS if "$$" in text]
+
+
+def statements(pattern: str) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in STATEMENTS if re.match(pattern, text, re.I)]
+
+
+def test_there_are_scripts_to_check():
+    assert set(SCOPES) >= {"account", "database"}
+    assert len(STATEMENTS) > 60
+
+
+def test_nothing_that_holds_data_or_memory_is_replaced():
+    """Known faults B12 (load memory of a replaced table or pipe) and B20 (external id of a replaced integration)."""
+    assert not statements(rf"create\s+or\s+replace\s+(transient\s+)?({KEPT})\b")
+    created = statements(rf"create\s+({KEPT})\b")
+    assert created
+    assert [
+        name for name, text in created if not re.match(rf"create\s+({KEPT})\s+if\s+not\s+exists\b", text, re.I)
+    ] == []
+
+
+def test_nothing_is_dropped():
+    assert not statements(r"(drop|truncate|undrop)\b")
+    assert not statements(r"alter\s+table\s+\S+\s+drop\b")
+
+
+def test_every_object_says_who_owns_it_and_who_writes_it():
+    """In its own statement, or in a COMMENT ON or ALTER of the same object. A resource monitor takes no comment."""
+    said_elsewhere = {
+        name
+        for _, text in statements(r"(comment\s+on|alter)\b")
+        for name in re.findall(r"^(?:comment on|alter) [a-z ]+? ([\w.]+)\s", text)
+        if "Owner: " in text
+    }
+    named = rf"create\s+(?:or\s+\w+\s+)?(?:{KEPT}|view|procedure|masking policy)\s+(?:if\s+not\s+exists\s+)?([\w.]+)"
+    created = [(script, re.match(named, text, re.I), text) for script, text in statements(r"create\b")]
+    unknown = [text[:40] for _, name, text in created if name is None]
+    assert [text for text in unknown if not text.startswith("create resource monitor")] == []
+    silent = [name[1] for _, name, text in created if name and "Owner: " not in text and name[1] not in said_elsewhere]
+    assert silent == []
+
+
+def test_each_account_script_names_the_role_it_needs():
+    names = [path for path in (deploy.FOLDERS / "account").glob("*.sql")]
+    assert names
+    assert [path.name for path in names if "-- Role: " not in path.read_text()] == []
+
+
+def test_every_variable_of_the_ddl_is_given_and_every_given_one_is_used():
+    used = {
+        name
+        for path in deploy.FOLDERS.rglob("*.sql")
+        for name in re.findall(r"\{[{%][^}]*?\b([a-z_]+)\b", path.read_text())
+    }
+    given = set(deploy.variables("account", settings()))
+    assert given - used == set()
+
+
+def linter() -> Linter:
+    return Linter(config=FluffConfig.from_root())
+
+
+def test_the_linter_finds_nothing_and_had_something_to_look_at(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = linter().lint_paths((str(deploy.FOLDERS.relative_to(ROOT)),))
+    files = [file for path in result.paths for file in path.files]
+    assert len(files) >= len(SCRIPTS)
+    assert [f"{file.path}: {each.desc()}" for file in files for each in file.get_violations()] == []
+
+
+# Layout is judged on the template; a rendered loop cannot keep it.
+NOT_ON_BODIES = "layout, AL03, RF04, RF05, AM04"
+
+
+@pytest.mark.parametrize(("script", "body"), BODIES, ids=[name for name, _ in BODIES])
+def test_bodies_of_procedures_are_linted_too(script, body):
+    """A linter does not look inside `$$`."""
+    config = FluffConfig(overrides={"dialect": "snowflake", "exclude_rules": NOT_ON_BODIES, "templater": "raw"})
+    found = Linter(config=config).lint_string(body).get_violations()
+    assert [f"line {each.line_no}: {each.desc()}" for each in found] == []
+
+
+def test_the_body_check_can_fail():
+    config = FluffConfig(overrides={"dialect": "snowflake", "exclude_rules": NOT_ON_BODIES, "templater": "raw"})
+    found = Linter(config=config).lint_string("begin\n    insrt into a (b) values (1);\nend;\n").get_violations()
+    assert [each.rule_code() for each in found] == ["PRS"]
