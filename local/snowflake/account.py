@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 import duckdb
@@ -21,6 +22,9 @@ from local.snowflake.session import Query, Session
 from local.snowflake.storage import Storage
 from local.snowflake.transactions import Locks
 from local.snowflake.translate import GLOBAL, HIDDEN, account_ddl
+
+if TYPE_CHECKING:
+    from local.snowflake.pipes import PipeWorker
 
 _ACCOUNT_TABLES = f"""
 create table if not exists {GLOBAL}.{HIDDEN}.objects(
@@ -58,6 +62,7 @@ class Account:
         self.catalog.load(GLOBAL)
         for file in sorted(state.glob("db-*.duckdb")):
             self._attach(unquote(file.stem.removeprefix("db-")))
+        self.pipe_worker: PipeWorker
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the same files."""
@@ -96,8 +101,7 @@ class Account:
 
     def _attach(self, database: str) -> None:
         self._duck.execute(f"attach {text(str(self._file(database)))} as {quoted(database)}")
-        for ddl in prepare_database_ddl(database):
-            self._duck.execute(ddl)
+        self._duck.execute(f"begin transaction; {prepare_database_ddl(database)}; commit")
         self.catalog.load(database)
 
     # ---- sessions

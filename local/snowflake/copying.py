@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import duckdb
@@ -220,29 +219,31 @@ def _matched(statement: Copy, types: dict[str, str], matching: str) -> tuple[lis
 
 
 def load(
-    session: Session, statement: Copy, *, on_error: str, pipe: str | None = None, only: Collection[str] | None = None
+    session: Session,
+    statement: Copy,
+    *,
+    on_error: str,
+    pipe: str | None = None,
+    stored: list[StoredObject] | None = None,
 ) -> Result:
-    """One transaction: rows, load memory and stream capture. only: the keys that a pipe was told of."""
+    """One transaction: rows, load memory and stream capture. stored: the files that a pipe was told of."""
     location = stages.locate(session, statement.stage, statement.options.get("FILE_FORMAT"))
     if stages.is_text_lines(location.file_format):
         raise unsupported("COPY of text lines")
     plan = plan_of(session, statement, on_error)
     files, pattern = statement.options.get("FILES"), statement.options.get("PATTERN")
     chosen = [str(f) for f in files] if isinstance(files, list) else None
-    stored = list(
-        stages.list_files(session, location, chosen, str(pattern) if pattern else None, whole_path=pipe is None)
-    )
+    if stored is None:
+        stored = list(stages.list_files(session, location, chosen, str(pattern) if pattern else None))
     rows = []
     with session.statement(lock=statement.table):
         seen = {} if statement.options.get("FORCE") else _remembered(session, statement.table, pipe)
         for file in stored:
-            if only is not None and file.key not in only:
-                continue
             if file.url in seen and (pipe or seen[file.url] == file.etag):
                 if chosen is not None and pipe is None:
                     rows.append((file.url, "LOAD_SKIPPED", 0, 0, None, 1, "File was loaded before.", None, None, None))
                 continue
-            done = _load_file(session, file, plan, alone=len(stored) == 1)
+            done = _load_file(session, file, plan)
             limit = 1 if on_error.startswith(("ABORT", "SKIP")) else done.parsed
             first = done.first
             rows.append(
@@ -294,7 +295,7 @@ def _remember(
     )  # fmt: skip
 
 
-def _load_file(session: Session, file: StoredObject, plan: Plan, *, alone: bool) -> Loaded:
+def _load_file(session: Session, file: StoredObject, plan: Plan) -> Loaded:
     source = stages.SourceFile(session, file, utc_now())
     session.transaction.files.append(source.path)
     if source.damage:
@@ -307,7 +308,6 @@ def _load_file(session: Session, file: StoredObject, plan: Plan, *, alone: bool)
         session.transaction.restore()
     else:
         return Loaded("LOADED", count, count)
-    del alone
     return _load_good_records(session, file, plan, source)
 
 

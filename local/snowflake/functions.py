@@ -39,13 +39,23 @@ def constant(session: Session, node: exp.Expr) -> object:
 
 
 def replace(session: Session, tree: exp.Expr) -> exp.Expr:
-    def one(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Anonymous):
-            return _anonymous(session, node)
-        handler = _NODES.get(type(node))
-        return handler(session, node) if handler else node
+    """Inner calls first."""
+    for node in reversed(list(tree.walk())):
+        new = _replacement(session, node)
+        if new is node:
+            continue
+        if node is tree:
+            tree = new
+        else:
+            node.replace(new)
+    return tree
 
-    return tree.transform(one)
+
+def _replacement(session: Session, node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Anonymous):
+        return _anonymous(session, node)
+    handler = _NODES.get(type(node))
+    return handler(session, node) if handler else node
 
 
 # ---- functions without a node type of their own
@@ -217,9 +227,13 @@ def _convert_timezone(_: Session, node: exp.Expr) -> exp.Expr:
 
 
 def _string_to_time(_: Session, node: exp.Expr) -> exp.Expr:
-    """TO_TIMESTAMP_NTZ(text, format): sqlglot has already turned the format into strftime's letters."""
+    """TO_TIMESTAMP_NTZ(text, format): sqlglot has already turned the format into strftime's letters, nearly."""
     name = "try_strptime" if node.args.get("safe") else "strptime"
-    return call(name, exp.cast(node.this.copy(), "text"), exp.Literal.string(node.args["format"].name))
+    pattern = node.args["format"].name
+    for theirs, ours in (("%f_nine", "%n"), ("%f_three", "%g"), ("%:z", "%z"), ("%-z", "%z")):
+        pattern = pattern.replace(theirs, ours)
+    parsed = call(name, exp.cast(node.this.copy(), "text"), exp.Literal.string(pattern))
+    return parsed if "%z" in pattern else exp.cast(parsed, "timestamp", dialect="duckdb")
 
 
 def _unix_to_time(_: Session, node: exp.Expr) -> exp.Expr:

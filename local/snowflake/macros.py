@@ -61,12 +61,8 @@ def macros_ddl(database: str) -> str:
     return ";\n".join(f'create or replace macro "{database}".main.{line}' for line in _MACROS.strip().splitlines())
 
 
-def prepare_database_ddl(database: str) -> list[str]:
+def prepare_database_ddl(database: str) -> str:
     """Everything that a database file needs before its first use; safe to repeat."""
     quoted = f'"{database}"'
-    return [
-        database_ddl(database),
-        _TABLES.format(db=quoted),
-        macros_ddl(database),
-        _FLATTEN.format(db=quoted),
-    ]
+    parts = [database_ddl(database), _TABLES.format(db=quoted), macros_ddl(database), _FLATTEN.format(db=quoted)]
+    return ";".join(part.strip().rstrip(";") for part in parts)
