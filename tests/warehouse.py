@@ -81,8 +81,7 @@ def serving(folder: Path, s3_url: str) -> Iterator[LocalSnowflake]:
     form = serialization.PrivateFormat.PKCS8
     key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.snowflake", "--port", "0", "--state", str(folder / "state")]
-        + ["--s3-endpoint", s3_url],
+        [sys.executable, "-m", "local.snowflake", f"--state={folder / 'state'}", f"--s3-endpoint={s3_url}"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

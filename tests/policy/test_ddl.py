@@ -42,7 +42,7 @@ def rendered() -> list[tuple[str, str]]:
 
 SCRIPTS = rendered()
 STATEMENTS = [
-    (name, re.sub(r"^\s*--.*\n", "", statement, flags=re.M).strip())
+    (name, re.sub(r"^\s*--.*\n", "", statement, flags=re.MULTILINE).strip())
     for name, text in SCRIPTS
     for statement in split_sql_statements(text)
 ]
@@ -50,7 +50,7 @@ BODIES = [(name, text.split("$$")[1].strip() + "\n") for name, text in SCRIPTS i
 
 
 def statements(pattern: str) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in STATEMENTS if re.match(pattern, text, re.I)]
+    return [(name, text) for name, text in STATEMENTS if re.match(pattern, text, re.IGNORECASE)]
 
 
 def test_there_are_scripts_to_check():
@@ -64,7 +64,7 @@ def test_nothing_that_holds_data_or_memory_is_replaced():
     created = statements(rf"create\s+({KEPT})\b")
     assert created
     assert [
-        name for name, text in created if not re.match(rf"create\s+({KEPT})\s+if\s+not\s+exists\b", text, re.I)
+        name for name, text in created if not re.match(rf"create\s+({KEPT})\s+if\s+not\s+exists\b", text, re.IGNORECASE)
     ] == []
 
 
@@ -82,7 +82,7 @@ def test_every_object_says_who_owns_it_and_who_writes_it():
         if "Owner: " in text
     }
     named = rf"create\s+(?:or\s+\w+\s+)?(?:{KEPT}|view|procedure|masking policy)\s+(?:if\s+not\s+exists\s+)?([\w.]+)"
-    created = [(script, re.match(named, text, re.I), text) for script, text in statements(r"create\b")]
+    created = [(script, re.match(named, text, re.IGNORECASE), text) for script, text in statements(r"create\b")]
     unknown = [text[:40] for _, name, text in created if name is None]
     assert [text for text in unknown if not text.startswith("create resource monitor")] == []
     silent = [name[1] for _, name, text in created if name and "Owner: " not in text and name[1] not in said_elsewhere]
@@ -90,7 +90,7 @@ def test_every_object_says_who_owns_it_and_who_writes_it():
 
 
 def test_each_account_script_names_the_role_it_needs():
-    names = [path for path in (deploy.FOLDERS / "account").glob("*.sql")]
+    names = list((deploy.FOLDERS / "account").glob("*.sql"))
     assert names
     assert [path.name for path in names if "-- Role: " not in path.read_text()] == []
 
