@@ -2,7 +2,7 @@
 the parts always end as the truth that the stand-in Amplitude serves.
 
 Real parts: plan, extract and upload over HTTP against the stand-in and an S3 server. `load` is played by its one effect
-on the ledger, the `loaded` marker. The world is six hours around a midnight; the hours around them are done already.
+on the ledger, the `loaded` marker. The world is the first six hours of a day; its other hours are done already.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from scripts.pipeline.settings import BucketSettings
 from tests import exports, s3
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
-END = START + timedelta(days=2)
-WORLD = [START + timedelta(hours=22 + number) for number in range(6)]  # 22:00 to 03:59
+END = START + timedelta(days=1)
+WORLD = [START + timedelta(hours=number) for number in range(6)]
 EVENTS = (2, 0, 3, 1, 0, 2)  # of each hour; none: Amplitude answers 404
 NAME = re.compile(r".*/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/([^/]+)$")
-NOTHING = dict.fromkeys(("start_date", "end_date", "trigger_date", "trigger_next", "replay", "reason_label"), "")
+NOTHING = dict.fromkeys(("start_date", "end_date", "replay", "reason_label", "interval_label"), "")
 hour_names = st.sampled_from([f"{hour:%Y-%m-%dT%H}" for hour in WORLD])
 
 
@@ -112,11 +112,9 @@ class Pipeline(RuleBasedStateMachine):
         for name in ("create", "put"):
             watched = self.writes.watched(getattr(ObjectStore, name))
             self.stack.enter_context(mock.patch.object(ObjectStore, name, watched))
-        for number in range(48):
-            hour = START + timedelta(hours=number)
-            if hour not in WORLD:
-                for name in ("v0001.json", "v0001.empty.json", "rechecked_1d.json", "rechecked_7d.json"):
-                    self.server.put(s3.ledger_key(f"{hour:%Y-%m-%dT%H}", name), b"{}")
+        for number in range(len(WORLD), 24):
+            for name in ("v0001.json", "v0001.empty.json", "rechecked_1d.json", "rechecked_7d.json"):
+                self.server.put(s3.ledger_key(f"{START + timedelta(hours=number):%Y-%m-%dT%H}", name), b"{}")
         self.ledger = HourLedger(BucketSettings())
         self.at(self.now)
 
@@ -164,20 +162,19 @@ class Pipeline(RuleBasedStateMachine):
         programme = [fault | {"hours": [hour], "attempts": attempts}]
         self.amplitude.project.programme.add(json.dumps(programme).encode())
 
-    def tick(self) -> dict[str, str]:
-        """Variables of the newest scheduled run."""
-        return {
-            "trigger_date": self.now.isoformat(),
-            "trigger_next": (self.now + timedelta(days=1)).isoformat(),
-        }
-
-    def extracted(self, request: dict[str, str]) -> dict[str, Path]:
+    def planned(self, more: dict[str, str]) -> dict[str, Path]:
+        """The plan of the newest tick, changed by `more`; returns the files of the run."""
         self.runs += 1
         folder = self.folder / f"run{self.runs}"
         folder.mkdir()
         names = ("plan", "manifest", "parts", "uploaded")
         files = {name: folder / (f"{name}.tar" if name == "parts" else f"{name}.jsonl") for name in names}
-        plan.run(**NOTHING | {"scope": "day", "force": "false", "interval_label": ""} | request, output=files["plan"])
+        tick = {"trigger_date": self.now.isoformat(), "trigger_next": (self.now + timedelta(days=1)).isoformat()}
+        plan.run(**NOTHING | {"scope": "day", "force": "false"} | tick | more, output=files["plan"])
+        return files
+
+    def extracted(self, more: dict[str, str]) -> dict[str, Path]:
+        files = self.planned(more)
         arguments = {name: files[name] for name in ("plan", "manifest", "parts")}
         extract.run(**arguments, patience=exports.QUICK)
         return files
@@ -197,18 +194,13 @@ class Pipeline(RuleBasedStateMachine):
             {"replay": "true"},
             {"scope": "recent"},
             {"start_date": f"{START:%Y-%m-%d}", "end_date": f"{START:%Y-%m-%d}"},
-            {"start_date": f"{START:%Y-%m-%d}", "end_date": f"{END - timedelta(days=1):%Y-%m-%d}", "force": "true"},
+            {"start_date": f"{START:%Y-%m-%d}", "force": "true"},
         ]
     )
 
-    def request(self, more: dict[str, str]) -> dict[str, str]:
-        asked = self.tick() | more
-        last = asked.get("end_date", "")
-        return asked | ({"end_date": min(last, f"{self.now:%Y-%m-%d}")} if last else {})
-
     @rule(more=requests, share=st.sampled_from([1, 1, 2]))
     def a_run(self, more: dict[str, str], share: int) -> None:
-        files = self.extracted(self.request(more))
+        files = self.extracted(more)
         self.uploaded(files)
         self.loaded(files, share)
         self.judge(files)
@@ -228,7 +220,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(more=requests, number=st.integers(1, 12), after=st.booleans())
     def a_run_is_killed_at_a_write(self, more: dict[str, str], number: int, after: bool) -> None:
-        files = self.extracted(self.request(more))
+        files = self.extracted(more)
 
         def kill(write: Callable[[], Any]) -> None:
             if after:
@@ -246,7 +238,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(more=requests)
     def a_run_stops_before_its_upload(self, more: dict[str, str]) -> None:
-        self.waiting.append(self.extracted(self.request(more)))
+        self.waiting.append(self.extracted(more))
 
     @rule(data=st.data(), again=st.booleans())
     @precondition(lambda self: self.waiting)
@@ -260,10 +252,10 @@ class Pipeline(RuleBasedStateMachine):
     @rule(more=requests, late=st.booleans(), hour=hour_names, number=st.integers(1, 8))
     def two_runs_at_once(self, more: dict[str, str], late: bool, hour: str, number: int) -> None:
         """The second one's upload happens in the middle of a write of the first one's."""
-        first = self.extracted(self.request(more))
+        first = self.extracted(more)
         if late:
             self.events_arrive_late(hour, 1)
-        second = self.extracted(self.request(more))
+        second = self.extracted(more)
 
         def meanwhile(write: Callable[[], Any]) -> Any:
             self.uploaded(second)
@@ -349,15 +341,12 @@ class Pipeline(RuleBasedStateMachine):
         """All is well again, and ticks come for a week: nothing else is done, by nobody."""
         self.amplitude.project.programme.clear()
         self.writes.clear()
-        self.at(END + timedelta(hours=3, minutes=30))
-        os.environ["AMP_START_DATE"] = f"{START:%Y-%m-%d}"
-        os.environ["MAX_HOURS_PER_RUN"] = "100"
+        self.at(END + timedelta(hours=2, minutes=30))
         self.a_run({}, 1)
-        self.at(START + timedelta(days=10, hours=3, minutes=30))
+        self.at(START + timedelta(days=9, hours=2, minutes=30))
         os.environ["AMP_START_DATE"] = f"{self.now:%Y-%m-%d}"  # the days between are not part of this world
         self.a_run({}, 1)
-        files = self.extracted(self.request({}))
-        assert files["plan"].read_text() == ""
+        assert self.planned({})["plan"].read_text() == ""
         self.no_key_ever_has_two_contents()
         for hour, names in self.names().items():
             versions, uuids = self.published(hour, names)
