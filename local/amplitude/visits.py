@@ -172,7 +172,7 @@ def first_visit(rng: Random, person: Person, clock: int, redirected: bool) -> Vi
         f"{website.SITE}/2019/05/17{page.path.removeprefix('/community/blog')}" if redirected else person.referrer
     )
     walk.view(page, referrer=referrer)
-    walk.updated = False
+    walk.updated, walk.user_properties = False, people.user_properties(person)
     _after_first_view(walk)
     return walk.done()
 
