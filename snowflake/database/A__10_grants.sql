@@ -17,6 +17,7 @@ grant usage on database {{ database }} to database role raw_loader;
 grant usage on schema {{ raw_schema }} to database role raw_loader;
 grant select, insert on table {{ raw_schema }}.amplitude_events_raw_python to database role raw_loader;
 grant usage on stage {{ raw_schema }}.amplitude_events_stage to database role raw_loader;
+grant monitor, operate on pipe {{ raw_schema }}.amplitude_events_pipe to database role raw_loader;
 grant usage on file format {{ raw_schema }}.amplitude_json to database role raw_loader;
 grant usage on file format {{ raw_schema }}.amplitude_text_lines to database role raw_loader;
 grant usage on schema ops to database role raw_loader;
