@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,8 +108,7 @@ class ExportClient:
             settings.amp_api_key.get_secret_value().encode(), settings.amp_secret_key.get_secret_value().encode()
         )
         self._session.headers["Accept-Encoding"] = "identity"
-        self.requests = 0
-        self.retries = 0
+        self.counts: Counter[str] = Counter()  # requests, retries, splits
 
     def export(self, window: Window, target: Path, accept: Callable[[Answer], T]) -> T:
         """Asks for a window; what `accept(answer)` returns for a whole answer. For status 200 `target` holds the ZIP.
@@ -124,7 +124,7 @@ class ExportClient:
                     raise type(error)(f"{window}: {error} Tried {tries} times; the hours stay open.") from None
                 wait = self._wait(tries, error)
                 log.warning("%s: %s Trying again in %.0f s.", window, error, wait)
-                self.retries += 1
+                self.counts["retries"] += 1
                 self._sleep(wait)
         raise AssertionError("unreachable")
 
@@ -135,7 +135,7 @@ class ExportClient:
         return min(max(after, 0), self._patience.longest_wait)
 
     def _ask(self, window: Window, target: Path) -> Answer:
-        self.requests += 1
+        self.counts["requests"] += 1
         started = self._clock()
         try:
             with self._session.get(

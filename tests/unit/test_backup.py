@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 import zipfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from scripts import backup, upload
 from scripts.pipeline import backup_store
 from scripts.pipeline.backup_store import BackupStore
-from scripts.pipeline.errors import ConfigurationError
+from scripts.pipeline.errors import ConfigurationError, DamagedError, PermanentError
 from scripts.pipeline.records import PlanLine, write_lines
 from scripts.pipeline.settings import BackupSettings
 from tests.exports import API_KEY, DAY, PROJECT, SECRET_KEY, Known, a_day, bench, event
@@ -112,6 +113,66 @@ def test_the_backup_lists_its_answers_oldest_first(day):
         (f"{DAY}T03", 200, True),
         (f"{DAY}T07", 404, False),
     ]
+
+
+def uploaded(result) -> None:
+    upload.run(
+        manifest=result.folder / "manifest.jsonl",
+        parts=result.folder / "parts.tar",
+        output=result.folder / "uploaded.jsonl",
+    )
+
+
+def ledger(server) -> dict[str, object]:
+    """Names of all objects, and versions without the times of their writing."""
+    found = {}
+    for key, content in server.objects().items():
+        if key.startswith("python-import-ledger/") and key.rsplit("/", 1)[-1].startswith("v"):
+            version = json.loads(content)
+            version.pop("written_at", None)
+            version.pop("marked_at", None)
+            for part in version.get("manifest", {}).get("parts", []):
+                part.pop("uploaded_at")
+            found[key] = version
+        else:
+            found[key] = None if "-ledger/" in key else content
+    return found
+
+
+def test_a_restore_rebuilds_the_bucket_and_every_version_without_amplitude(bucket, tmp_path, monkeypatch):
+    with bench(a_day(without=(7,)), tmp_path, monkeypatch) as day:
+        day.program({"do": "bad_line", "hours": [f"{DAY}T05"]})
+        uploaded(day.run(range(12)))
+        day.server.project.store.add_late(datetime(2026, 9, 24, 3, tzinfo=UTC), 2)
+        uploaded(day.run([3]))
+        before, asked = ledger(bucket), len(day.requests())
+        assert len([key for key in before if key.endswith("/v0002.json")]) == 1
+        bucket.clear()
+        counts = backup.restore(into_snowflake=False)
+        assert ledger(bucket) == before
+        assert (counts["exports"], counts["hours"]) == (2, 13)
+        assert len(day.requests()) == asked
+        backup.restore(first=date(2026, 9, 24), last=date(2026, 9, 24), into_snowflake=False)  # again: nothing changes
+        assert ledger(bucket) == before
+
+
+def test_a_restore_names_what_is_damaged_and_restores_the_rest(bucket, tmp_path, monkeypatch, caplog):
+    with bench(a_day(), tmp_path, monkeypatch) as day:
+        day.run([3])
+        day.run([5])
+        archive = next((tmp_path / "data" / "zip").rglob(f"{DAY}T03*.zip"))
+        archive.write_bytes(archive.read_bytes()[:-30])
+        with pytest.raises(DamagedError, match=r"incomplete \(damaged: 1"):
+            backup.restore(into_snowflake=False)
+    assert archive.name in caplog.text
+    assert {key.split("/")[3] for key in bucket.objects("python-import/")} == {"hour=05"}
+
+
+def test_a_restore_of_days_that_are_not_there_is_refused(bucket, tmp_path, monkeypatch):
+    with bench(a_day(), tmp_path, monkeypatch) as day:
+        day.run([3])
+        with pytest.raises(PermanentError, match="holds no export of these days"):
+            backup.restore(first=date(2026, 1, 1), last=date(2026, 1, 2), into_snowflake=False)
 
 
 def start(day) -> subprocess.Popen:

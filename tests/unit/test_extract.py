@@ -294,7 +294,7 @@ def test_a_full_disk_fails_the_hour_before_anything_is_downloaded(day, monkeypat
 
 
 def test_a_failed_run_leaves_no_half_written_file(day, monkeypatch):
-    monkeypatch.setattr("scripts.extract.write_parts", lambda *_: 1 / 0)
+    monkeypatch.setattr("scripts.pipeline.exported._manifest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         day.run([3])
     assert [path.name for path in (day.folder / "run1").iterdir()] == ["plan.jsonl"]

@@ -1,0 +1,156 @@
+"""Turns a verified answer of Amplitude into manifest lines and into members of parts.tar."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tarfile
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from scripts.pipeline.archive import CheckedMember, open_member, shown, uuid_figures
+from scripts.pipeline.backup_store import replace
+from scripts.pipeline.export_api import Answer
+from scripts.pipeline.hours import Window, settled
+from scripts.pipeline.records import Manifest, ManifestLine, Outcome, PlanLine
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A window that Amplitude answered, kept in the backup. `archive` is there only for status 200."""
+
+    window: Window
+    answer: Answer
+    archive: Path
+    members: list[CheckedMember]
+
+
+class Recorder:
+    """Writes parts into `tar` and makes the manifest lines of the hours they belong to.
+
+    `now`: a rehearsal's clock; without one the server's own counts. `readable` is told of every member of a part.
+    """
+
+    def __init__(
+        self,
+        tar: tarfile.TarFile,
+        latency_hours: int,
+        now: datetime | None,
+        readable: Callable[[zipfile.ZipFile, CheckedMember], object] | None = None,
+    ) -> None:
+        self._tar = tar
+        self._latency_hours = latency_hours
+        self._now = now
+        self._readable = readable
+        self.counts: Counter[str] = Counter()
+
+    def record(self, exported: Exported, asked: Mapping[datetime, PlanLine]) -> Iterator[ManifestLine]:
+        answer = exported.answer
+        now = self._now or datetime.fromisoformat(answer.server_time or answer.exported_at)
+        by_hour = defaultdict(list)
+        for checked in exported.members:
+            if checked.part.rows or checked.part.bad_lines:
+                by_hour[checked.member.hour].append(checked)
+        self.counts["bytes"] += answer.bytes
+        for hour in exported.window.hours():
+            if not settled(hour, now, self._latency_hours):
+                yield self._line(asked[hour], "young")
+            elif not by_hour[hour]:
+                yield self._line(asked[hour], "empty", _manifest(answer, []))
+            else:
+                self._write(exported.archive, by_hour[hour])
+                yield self._line(asked[hour], "exported", _manifest(answer, by_hour[hour]))
+        log.info("%s: %d, %d bytes, %d members", exported.window, answer.status, answer.bytes, len(exported.members))
+
+    def _line(self, line: PlanLine, outcome: Outcome, manifest: Manifest | None = None) -> ManifestLine:
+        self.counts[outcome] += 1
+        if manifest:
+            self.counts["events"] += sum(part.rows for part in manifest.parts)
+            self.counts["repeats"] += manifest.repeats
+            self.counts["quarantined"] += sum(len(part.bad_lines) for part in manifest.parts)
+        return manifest_line(line, outcome, manifest)
+
+    def _write(self, path: Path, members: Iterable[CheckedMember]) -> None:
+        """Adds `parts/<name>` (the cleaned copy if lines were bad) and `quarantine/<name>` (the untouched original)."""
+        with zipfile.ZipFile(path) as archive:
+            for checked in members:
+                part = checked.part
+                name = _place("quarantine", part.quarantine_key) if part.bad_lines else _place("parts", part.key)
+                info = tarfile.TarInfo(name)
+                info.size = archive.getinfo(checked.member.name).file_size
+                with open_member(archive, checked.member) as packed:
+                    self._tar.addfile(info, packed)
+                if checked.cleaned:
+                    cleaned = Path(checked.cleaned)
+                    info = tarfile.TarInfo(_place("parts", part.key))
+                    info.size = part.bytes
+                    with cleaned.open("rb") as file:
+                        self._tar.addfile(info, file)
+                    cleaned.unlink()
+                if self._readable:
+                    self._readable(archive, checked)
+                _tell(checked)
+
+
+def manifest_line(line: PlanLine, outcome: Outcome, manifest: Manifest | None = None, error: str = "") -> ManifestLine:
+    return ManifestLine(
+        hour=line.hour,
+        action=line.action,
+        reason=line.reason,
+        version=line.version,
+        outcome=outcome,
+        manifest=manifest,
+        error=error,
+    )
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, made durable as `path` when all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(folder: str, key: str) -> str:
+    return f"{folder}/{key.rsplit('/', 1)[-1]}"
+
+
+def _manifest(answer: Answer, members: list[CheckedMember]) -> Manifest:
+    uuids, digest = uuid_figures(checked.digests for checked in members)
+    unknown: Counter[str] = Counter()
+    for checked in members:
+        unknown.update(checked.unknown_keys)
+    return Manifest(
+        window_start=answer.window_start,
+        window_end=answer.window_end,
+        exported_at=answer.exported_at,
+        status=answer.status,
+        archive_bytes=answer.bytes,
+        parts=[checked.part for checked in members],
+        uuids=uuids,
+        repeats=sum(checked.part.rows for checked in members) - uuids,
+        digest=digest,
+        unknown_keys=dict(sorted(unknown.items())),
+    )
+
+
+def _tell(checked: CheckedMember) -> None:
+    """What a person should know about a member that is whole, but not as usual."""
+    name = shown(checked.member)
+    if checked.part.bad_lines:
+        log.warning("%s: %d lines go to quarantine", name, len(checked.part.bad_lines))
+    if checked.elsewhere:
+        log.warning("%s: %d lines have another hour in server_upload_time", name, checked.elsewhere)
+    if checked.unknown_keys:
+        log.warning("%s: %d keys beside the 55 known ones (in the manifest)", name, len(checked.unknown_keys))
