@@ -3,8 +3,12 @@
 import gzip
 import hashlib
 import random
+import signal
+import subprocess
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +21,7 @@ from scripts.pipeline.settings import BucketSettings
 from tests import s3
 
 HOUR = "2026-11-24T03"
+ROOT = Path(__file__).parents[2]
 PARTS = s3.PREFIX + "/"
 
 
@@ -360,6 +365,39 @@ def test_b33_two_runs_at_once_on_one_hour_end_as_one(bucket, ledger, tmp_path):
         assert entry.version == 2  # the two equal exports are one version
         for version in versions:
             assert all(part.key in bucket.objects() for part in version.manifest.parts)
+
+
+@pytest.mark.parametrize(("write", "answered"), [(1, True), (3, False), (4, True), (6, False)])
+def test_killed_at_any_write_the_next_run_ends_the_same(bucket, ledger, tmp_path, write, answered):
+    """SIGKILL of the real process, at the write or just after it; six writes are all that this export takes."""
+    export = s3.Export(tmp_path / "a").add(HOUR, [["a"], ["b"]], after=timedelta(days=1)).add("2026-11-24T04", [])
+    files = export.write()
+    command = [sys.executable, "-m", "scripts.upload"]
+    command += [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    process = subprocess.Popen(command, cwd=ROOT)
+    writes = iter(range(1, 100))
+
+    def kill(environ):
+        if environ["REQUEST_METHOD"] != "PUT" or next(writes) != write:
+            return None
+        process.kill()
+        process.wait()
+        return ("after", "200 OK", "") if answered else ("500 Internal Server Error", "")
+
+    bucket.fault = kill
+    process.wait(30)
+    assert process.returncode == -signal.SIGKILL
+    bucket.fault = lambda environ: None
+    left = bucket.objects()
+    upload.run(**files)
+    after = bucket.objects()
+    assert left.items() <= after.items()
+    assert {hour: (entry.version, entry.unloaded) for hour, entry in ledger.entries().items()} == {
+        HOUR: (1, [1]),
+        "2026-11-24T04": (1, []),
+    }
+    assert ledger.entry(HOUR).rechecked == {1}
+    assert ledger.read(HOUR, 1).union_digest == s3.digest("ab")
 
 
 def test_a_version_that_another_run_takes_first_is_compared_with(bucket, ledger, send):
