@@ -29,7 +29,7 @@ from dotenv import dotenv_values
 from scripts.pipeline.settings import known_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".local"
+STATE = Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").resolve()
 
 # Made up for the stand-ins; a value of the user's own wins.
 LAPTOP = {
