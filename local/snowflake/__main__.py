@@ -18,6 +18,7 @@ from local.snowflake import dispatch
 from local.snowflake.account import Account
 from local.snowflake.pipes import PipeWorker
 from local.snowflake.storage import Storage
+from local.snowflake.tasks import TaskRunner
 from local.snowflake.wire import Wire
 
 
@@ -32,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     storage = Storage(arguments.s3_endpoint, arguments.state / "scratch")
     account = Account(arguments.state, storage, dispatch.run)
     account.pipe_worker = PipeWorker(account)
+    account.task_runner = TaskRunner(account)
     account.pipe_worker.start()
+    account.task_runner.start()
     wire = Wire(account)
     listener = socket.create_server((arguments.host, arguments.port))
     server = uvicorn.Server(uvicorn.Config(wire.application(), log_level="warning", timeout_graceful_shutdown=2))
@@ -53,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     server.run(sockets=[listener])
     wire.close()
     account.pipe_worker.stop()
+    account.task_runner.stop()
     account.close()
     return 0
 

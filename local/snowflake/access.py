@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.snowflake.catalog import Catalog
+from local.snowflake.catalog import Catalog, Name
 from local.snowflake.errors import SnowflakeError, no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
 from local.snowflake.results import SHOW, Result, rows_result, status
@@ -15,7 +15,7 @@ SYSTEM_ROLES: dict[str, list[str]] = {
     "USERADMIN": [],
     "PUBLIC": [],
 }
-_TWO_WORDS = {"FILE", "RESOURCE", "NETWORK", "STORAGE", "DATABASE ROLE"}
+_TWO_WORDS = {"FILE", "RESOURCE", "NETWORK", "STORAGE"}
 
 
 def roles_of(catalog: Catalog, role: str) -> set[str]:
@@ -31,7 +31,7 @@ def roles_of(catalog: Catalog, role: str) -> set[str]:
         waiting += [
             grant["on"]
             for _, grant in catalog.all("GRANT")
-            if grant["kind"] == "ROLE" and grant["to"] == ["ROLE", one] and grant["on"] not in found
+            if grant["kind"] in {"ROLE", "DATABASE ROLE"} and grant["to"][1] == one and grant["on"] not in found
         ]
     return found
 
@@ -61,8 +61,10 @@ def _change(session: Session, reader: Reader, *, revoke: bool) -> Result:
     reader.take("GRANT", "OPTION", "FOR")
     if reader.take("ROLE"):
         _role_grant(session, reader, revoke=revoke)
-    elif reader.at("DATABASE", "ROLE") or reader.at("APPLICATION"):
-        raise unsupported("grants of database and application roles")
+    elif reader.take("DATABASE", "ROLE"):
+        _database_role_grant(session, reader, revoke=revoke)
+    elif reader.at("APPLICATION"):
+        raise unsupported("grants of application roles")
     elif reader.at("OWNERSHIP"):
         _ownership(session, reader)
     else:
@@ -82,6 +84,29 @@ def _role_grant(session: Session, reader: Reader, *, revoke: bool) -> None:
     if not known:
         raise not_found(kind.capitalize(), grantee)
     _record(session, ("USAGE", "ROLE", role, kind, grantee), revoke=revoke)
+
+
+def database_role(session: Session, names: list[str]) -> Name:
+    """A database role belongs to its database, or to the current one."""
+    database = names[0] if len(names) == 2 else session.database
+    if not database or len(names) > 2:
+        raise not_found("Database role", ".".join(names))
+    return database, "", names[-1]
+
+
+def _read_database_role(session: Session, reader: Reader) -> str:
+    name = database_role(session, reader.name())
+    if session.catalog.get("DATABASE ROLE", name) is None:
+        raise not_found("Database role", f"{name[0]}.{name[2]}")
+    return f"{name[0]}.{name[2]}"
+
+
+def _database_role_grant(session: Session, reader: Reader, *, revoke: bool) -> None:
+    role = _read_database_role(session, reader)
+    reader.need("FROM" if revoke else "TO")
+    grantee = _read_grantee(session, reader)
+    reader.end()
+    _record(session, ("USAGE", "DATABASE ROLE", role, *grantee), revoke=revoke)
 
 
 def _read_privileges(reader: Reader) -> list[str]:
@@ -118,6 +143,8 @@ def _read_object(session: Session, reader: Reader) -> tuple[str, str]:
 
 
 def _read_grantee(session: Session, reader: Reader) -> tuple[str, str]:
+    if reader.take("DATABASE", "ROLE"):
+        return "DATABASE_ROLE", _read_database_role(session, reader)
     kind = reader.next().upper if reader.peek_text() in {"ROLE", "USER"} else "ROLE"
     grantee = reader.identifier()
     if kind == "ROLE" and not _is_role(session, grantee):
@@ -169,7 +196,10 @@ def show_grants(session: Session, reader: Reader) -> Result:
     """SHOW GRANTS [TO ROLE r | TO USER u | ON kind name | OF ROLE r | ON ACCOUNT]; SHOW FUTURE GRANTS is read apart."""
     wanted = list(session.catalog.all("GRANT"))
     if reader.take("TO"):
-        grantee = [reader.next().upper, reader.identifier()]
+        if reader.take("DATABASE", "ROLE"):
+            grantee = ["DATABASE_ROLE", _read_database_role(session, reader)]
+        else:
+            grantee = [reader.next().upper, reader.identifier()]
         wanted = [(key, one) for key, one in wanted if one["to"] == grantee]
     elif reader.take("OF"):
         reader.need("ROLE")

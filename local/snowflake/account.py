@@ -25,6 +25,7 @@ from local.snowflake.translate import GLOBAL, HIDDEN, account_ddl
 
 if TYPE_CHECKING:
     from local.snowflake.pipes import PipeWorker
+    from local.snowflake.tasks import TaskRunner
 
 _ACCOUNT_TABLES = f"""
 create table if not exists {GLOBAL}.{HIDDEN}.objects(
@@ -63,6 +64,7 @@ class Account:
         for file in sorted(state.glob("db-*.duckdb")):
             self._attach(unquote(file.stem.removeprefix("db-")))
         self.pipe_worker: PipeWorker
+        self.task_runner: TaskRunner
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the same files."""

@@ -236,7 +236,7 @@ def load(
     if stored is None:
         stored = list(stages.list_files(session, location, chosen, str(pattern) if pattern else None))
     rows = []
-    with session.statement(lock=statement.table):
+    with session.statement(lock=statement.table, purpose="load"):
         seen = {} if statement.options.get("FORCE") else _remembered(session, statement.table, pipe)
         for file in stored:
             if file.url in seen and (pipe or seen[file.url] == file.etag):

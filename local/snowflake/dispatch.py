@@ -29,7 +29,7 @@ def run(session: Session, text: str) -> Result:
         raise compilation(900, "Empty SQL statement.", "42601")
     reader = Reader(text)
     first = reader.peek_text()
-    if any(token.text == ";" for token in reader.tokens) and not procedures.is_block(reader):
+    if any(token.text == ";" for token in reader.tokens) and not _holds_a_body(reader):
         count = 1 + sum(token.text == ";" for token in reader.tokens)
         raise _statement_count(count)
     handler = _HANDLERS.get(first)
@@ -41,6 +41,13 @@ def _statement_count(count: int) -> Exception:
 
     message = f"Actual statement count {count} did not match the desired statement count 1."
     return SnowflakeError(8, message, "0A000")
+
+
+def _holds_a_body(reader: Reader) -> bool:
+    """A block, or a procedure or task whose body stands without `$$`: their `;` do not end the statement."""
+    return procedures.is_block(reader) or (
+        reader.at("CREATE") and any(token.upper in {"PROCEDURE", "TASK"} for token in reader.tokens[1:5])
+    )
 
 
 def _create(session: Session, reader: Reader) -> Result:

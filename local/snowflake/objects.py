@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from local.snowflake import lexer, pipes, procedures, streams, tasks
-from local.snowflake.access import SYSTEM_ROLES
+from local.snowflake.access import SYSTEM_ROLES, database_role
 from local.snowflake.catalog import Name, Properties, label
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
@@ -20,6 +20,7 @@ KINDS = {
     "RESOURCE MONITOR": "RESOURCE MONITOR",
     "NETWORK POLICY": "NETWORK POLICY",
     "NETWORK RULE": "NETWORK RULE",
+    "DATABASE ROLE": "DATABASE ROLE",
     "WAREHOUSE": "WAREHOUSE",
     "PROCEDURE": "PROCEDURE",
     "DATABASE": "DATABASE",
@@ -57,6 +58,7 @@ _OPTIONS: dict[str, set[str]] = {
         "SKIP_BLANK_LINES",
     },
     "ROLE": {"COMMENT"},
+    "DATABASE ROLE": {"COMMENT"},
     "USER": {
         "LOGIN_NAME", "DISPLAY_NAME", "FIRST_NAME", "LAST_NAME", "EMAIL", "DISABLED", "DEFAULT_WAREHOUSE",
         "DEFAULT_NAMESPACE", "DEFAULT_ROLE", "DEFAULT_SECONDARY_ROLES", "RSA_PUBLIC_KEY", "RSA_PUBLIC_KEY_2", "TYPE",
@@ -77,6 +79,8 @@ def read_kind(reader: Reader) -> str:
 
 
 def full_name(session: Session, kind: str, names: list[str]) -> Name:
+    if kind == "DATABASE ROLE":
+        return database_role(session, names)
     return ("", "", names[-1]) if kind in OF_ACCOUNT else session.resolve(names)
 
 

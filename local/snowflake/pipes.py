@@ -260,7 +260,7 @@ class PipeWorker(threading.Thread):
         for key in sorted(_queued(session, name)):
             if self._stopping.is_set():
                 return
-            with session.statement(lock=statement.table) as transaction:
+            with session.statement(lock=statement.table, purpose="load") as transaction:
                 try:
                     stored = [session.account.storage.head(location.bucket, key)]
                 except SnowflakeError:

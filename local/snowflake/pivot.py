@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from local.snowflake.errors import unsupported
+from local.snowflake.errors import compilation, unsupported
 from local.snowflake.session import Session
 
 
@@ -14,6 +14,8 @@ def expand(session: Session, tree: exp.Expr) -> exp.Expr:
             if not isinstance(field, exp.In) or not field.expressions:
                 continue
             if isinstance(field.expressions[0], exp.PivotAny):
+                if session.call_depth:  # sql-reference/constructs/pivot: not in stored procedures and functions
+                    raise compilation(2, "Unsupported feature 'dynamic PIVOT in a stored procedure'.", "0A000")
                 field.set("expressions", [_named(value) for value in _values(session, node, field)])
             elif all(isinstance(value, exp.Literal) and value.is_string for value in field.expressions):
                 field.set("expressions", [_named(value.this) for value in field.expressions])

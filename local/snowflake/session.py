@@ -70,11 +70,12 @@ class Session:
         self.results: OrderedDict[str, Result] = OrderedDict()  # the last ones, for RESULT_SCAN
         self.last: Result | None = None
         self.call_depth = 0
+        self.owner_rights = False  # inside a procedure that runs with its owner's rights
         self.return_value: str | None = None  # SYSTEM$SET_RETURN_VALUE
         self.predecessor_value: str | None = None  # SYSTEM$GET_PREDECESSOR_RETURN_VALUE
         self.cancelled = threading.Event()
         self.meta = account.cursor()  # reads the catalog outside any transaction
-        self._scopes = [Transaction(account.cursor(), account.locks, self.id)]
+        self._scopes = [Transaction(account.cursor(), account.locks, self.id, self.cancelled)]
         self._translators = [Translator(self._scopes[0].duck)]
         self.set_parameter("TIMEZONE", DEFAULT_PARAMETERS["TIMEZONE"])
         self.parameters.clear()
@@ -229,9 +230,9 @@ class Session:
         return Result(table, columns, rowcount=table.num_rows)
 
     @contextmanager
-    def statement(self, lock: Name | None = None) -> Iterator[Transaction]:
-        """The transaction of one writing statement. lock: the table that it writes."""
-        key = ".".join(lock) if lock and lock not in self.temporary else None
+    def statement(self, lock: Name | None = None, purpose: str = "table") -> Iterator[Transaction]:
+        """The transaction of one writing statement. lock: the table that no other may change at the same time."""
+        key = f"{purpose} {'.'.join(lock)}" if lock and lock not in self.temporary else None
         with self.transaction.statement(self.account.next_number(), key):
             yield self.transaction
 
@@ -266,7 +267,7 @@ class Session:
         return left
 
     def _push_scope(self) -> Transaction:
-        scope = Transaction(self.account.cursor(), self.account.locks, self.account.next_number())
+        scope = Transaction(self.account.cursor(), self.account.locks, self.account.next_number(), self.cancelled)
         scope.duck.execute(f"set TimeZone = {text(str(self.parameter('TIMEZONE')))}")
         self._scopes.append(scope)
         self._translators.append(Translator(scope.duck))
@@ -300,6 +301,9 @@ class Session:
 
     def variable(self, name: str) -> object:
         """The value of a session variable."""
+        if self.owner_rights:
+            message = f"Use of session variable '${name}' is not allowed in owners rights stored procedure"
+            raise SnowflakeError(90234, f"Stored procedure execution error: {message}", "P0000")
         if name not in self.variables:
             raise compilation(2211, f"error line 1 at position 0\nSession variable '${name}' does not exist", "02000")
         return self.variables[name]

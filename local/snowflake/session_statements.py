@@ -10,7 +10,14 @@ from local.snowflake.results import TRANSACTION, USE, Result, status
 from local.snowflake.session import Session
 
 
+def _refuse_in_owner_rights(session: Session, statement: str) -> None:
+    if session.owner_rights:
+        message = f"Unsupported statement type '{statement}'."
+        raise SnowflakeError(90236, f"Stored procedure execution error: {message}", "P0000")
+
+
 def use(session: Session, reader: Reader) -> Result:
+    _refuse_in_owner_rights(session, "USE")
     reader.need("USE")
     if reader.take("ROLE"):
         session.use_role(can_use_role(session, reader.identifier()))
@@ -43,6 +50,7 @@ def _use_schema(session: Session, names: list[str]) -> None:
 
 
 def alter_session(session: Session, reader: Reader) -> Result:
+    _refuse_in_owner_rights(session, "ALTER_SESSION")
     if reader.take("SET"):
         for name, value in reader.options().items():
             session.set_parameter(name, value)

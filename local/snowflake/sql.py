@@ -65,7 +65,7 @@ def _dml(session: Session, tree: exp.Expr, text: str) -> Result:
         raise not_found("Table", table.sql(dialect="snowflake").split(" AS ")[0].upper(), "42S02")
     used = streams.read_by(session, tree, target=table)
     tracked = streams.on_table(session, name)
-    with session.statement(lock=name) as transaction:
+    with session.statement(lock=None if isinstance(tree, exp.Insert) else name) as transaction:
         transaction.consumed |= used
         transaction.pinned = transaction.pinned or bool(used)
         if isinstance(tree, exp.Merge):

@@ -19,22 +19,27 @@ from local.snowflake.errors import SnowflakeError
 
 
 class Locks:
-    """One writer per table. Keys are full names; the owner is a session's number."""
+    """One at a time for those that conflict: UPDATE, DELETE, MERGE and DDL of a table, COPY into it.
+
+    INSERT takes none, as in an account. Keys say what is locked; the owner is the number of a transaction scope.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._owners: dict[str, int] = {}
 
-    def acquire(self, owner: int, key: str, seconds: float) -> None:
+    def acquire(self, owner: int, key: str, seconds: float, cancelled: threading.Event) -> None:
         deadline = time.monotonic() + seconds
         with self._changed:
             while self._owners.get(key, owner) != owner:
                 left = deadline - time.monotonic()
+                if cancelled.is_set():
+                    raise SnowflakeError(604, "SQL execution canceled", "57014")
                 if left <= 0:
                     raise SnowflakeError(
-                        625, f"Statement has waited {seconds:.0f} s for the lock on table '{key}' and gave up.", "57014"
+                        625, f"Statement has waited {seconds:.0f} s for the lock on '{key}' and gave up.", "57014"
                     )
-                self._changed.wait(left)
+                self._changed.wait(min(left, 0.5))
             self._owners[key] = owner
 
     def release(self, owner: int) -> None:
@@ -52,8 +57,8 @@ class Transaction:
 
     lock_seconds = 300.0  # LOCK_TIMEOUT is 12 hours in an account; a forgotten session must not stop a laptop
 
-    def __init__(self, duck: duckdb.DuckDBPyConnection, locks: Locks, owner: int) -> None:
-        self.duck, self.locks, self.owner = duck, locks, owner
+    def __init__(self, duck: duckdb.DuckDBPyConnection, locks: Locks, owner: int, cancelled: threading.Event) -> None:
+        self.duck, self.locks, self.owner, self._cancelled = duck, locks, owner, cancelled
         self.number = 0  # 0: none is open
         self.explicit = False
         self.depth = 0  # how deep in procedures BEGIN was said
@@ -145,7 +150,7 @@ class Transaction:
     def statement(self, number: int, lock: str | None = None) -> Iterator[None]:
         """One statement: a transaction of its own unless one is open; a failure undoes this statement only."""
         if lock:
-            self.locks.acquire(self.owner, lock, self.lock_seconds)
+            self.locks.acquire(self.owner, lock, self.lock_seconds, self._cancelled)
         own, mark, consumed = not self.number, len(self._journal), set(self.consumed)
         try:
             if own:

@@ -147,16 +147,20 @@ class Wire:
 
     async def _answer(self, running: Running) -> JSONResponse:
         """The result, or "in progress" when it is not there in time."""
-        loop = asyncio.get_running_loop()
-        try:
-            results = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running.answer)), ANSWER_WITHIN)
-            if len(results) == 1:
-                answer = await loop.run_in_executor(self._pool, _encode, running.session, results[0], running.query_id)
-                return JSONResponse(answer)
-        except TimeoutError:
+        answer = asyncio.wrap_future(running.answer)
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # read also when nobody waits
+        await asyncio.wait({answer}, timeout=ANSWER_WITHIN)
+        if not answer.done():
             url = f"/queries/{running.query_id}/result"
             data = {"queryId": running.query_id, "getResultUrl": url, "queryAbortsAfterSecs": 86400}
             return JSONResponse({"data": data, "code": "333333", "message": "in progress", "success": True})
+        try:
+            results = answer.result()
+            if len(results) == 1:
+                loop = asyncio.get_running_loop()
+                return JSONResponse(
+                    await loop.run_in_executor(self._pool, _encode, running.session, results[0], running.query_id)
+                )
         except Exception as error:  # noqa: BLE001 - whatever it is, the client needs an answer
             return _failure(convert(error), running.query_id)
         return JSONResponse(self._several(running, results))
