@@ -63,6 +63,7 @@ class Line(NamedTuple):
     text: bytes
     amplitude_id: int
     device_id: bytes
+    copy: int = 0
 
 
 @dataclass
@@ -94,7 +95,8 @@ class Traffic:
         keyed: list[tuple[int, int, int, bytes]] = []
         for line in self._sent(hour, parts, part):
             shard = 0 if line.amplitude_id < oldest else 1 + line.amplitude_id // STRIDE % shards
-            keyed.append((shard, line.server_upload, len(keyed), line.text))
+            # More volume, more runs; and copies must stand apart, or gzip would store them as one.
+            keyed.append((shard + line.copy * (shards + 1), line.server_upload, len(keyed), line.text))
         keyed.sort()
         return [text for *_, text in keyed]
 
@@ -335,7 +337,7 @@ def _copied(line: Line, copy: int) -> Line:
     text = text[:uuid] + prefix + text[uuid + 8 :]
     if text.startswith(b'{"$insert_id":"'):
         text = text[:15] + prefix + text[23:]
-    return Line(line.server_upload, text, amplitude_id, line.device_id)
+    return Line(line.server_upload, text, amplitude_id, line.device_id, copy)
 
 
 def _data(moment: Moment) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Project:
         served = {}
         with zipfile.ZipFile(target, "w") as archive:
             for hour in window:
-                if hour + hours.HOUR + LATENCY > self.now():
+                if not self._settled(hour):
                     break
                 changes = [fault for fault, met in due if hour in met]
                 members, lines = self._members(hour, changes)
@@ -91,7 +91,7 @@ class Project:
 
     def _members(self, hour: datetime, changes: list[Fault]) -> tuple[list[Member], int]:
         """The members of an hour as they are sent, and how many lines they have."""
-        contents, lines = self.store.members(hour), self.store.truth(hour)["events"]
+        contents, lines = self.store.members(hour), self.store.counts(hour)["events"]
         inside = [fault for fault in changes if fault.do in faults.Lines.__args__]  # type: ignore[attr-defined]
         if inside and contents:
             texts = [lines_of(content) for content in contents]
@@ -106,9 +106,12 @@ class Project:
             members = faults.changed_members(members, fault, hour, project)
         return members, lines
 
+    def _settled(self, hour: datetime) -> bool:
+        return hour + hours.HOUR + LATENCY <= self.now()
+
     def exported(self, window: list[datetime]) -> None:
         """After an archive was made: data that arrives late by a fault programme."""
-        for fault, met in self.programme.due(window, late=True):
+        for fault, met in self.programme.due([hour for hour in window if self._settled(hour)], late=True):
             for hour in sorted(met):
                 self.store.add_late(hour, fault.events)
 

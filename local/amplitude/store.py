@@ -92,20 +92,24 @@ class Store:
 
     def truth(self, hour: datetime) -> dict[str, Any]:
         """`events`, `uuids` (sorted, distinct), `event_types` and `parts` of an hour, late events included."""
-        known: dict[str, Any] = json.loads((self._made(hour) / "truth.json").read_text())
+        known = {**self.counts(hour), "uuids": (self._made(hour) / "uuids.txt").read_text().split()}
         for line in self._late.get(hours.name(hour), []):
             seen = msgspec.json.decode(line, type=_Seen)
-            known["events"] += 1
-            known["uuids"] = sorted({*known["uuids"], seen.uuid})
             known["event_types"][seen.event_type] = known["event_types"].get(seen.event_type, 0) + 1
-            known["parts"] = max(known["parts"], 1)
+            known["uuids"] = sorted({*known["uuids"], seen.uuid})
         return known
 
+    def counts(self, hour: datetime) -> dict[str, Any]:
+        """`events` and `parts` of an hour, late events included, and `event_types` of the punctual ones."""
+        known: dict[str, Any] = json.loads((self._made(hour) / "counts.json").read_text())
+        late = len(self._late.get(hours.name(hour), []))
+        return known | {"events": known["events"] + late, "parts": max(known["parts"], 1 if late else 0)}
+
     def _made(self, hour: datetime) -> Path:
-        """The folder of an hour, made at first need; its truth is written last."""
+        """The folder of an hour, made at first need; its counts are written last."""
         folder = self._folder / hours.name(hour)
         with self._making:
-            if (folder / "truth.json").exists():
+            if (folder / "counts.json").exists():
                 return folder
             folder.mkdir(parents=True, exist_ok=True)
             parts = self.source.parts(hour)
@@ -121,9 +125,10 @@ class Store:
                     event_types[seen.event_type] = event_types.get(seen.event_type, 0) + 1
                 events += len(lines)
                 (folder / f"{part:03}.json.gz").write_bytes(packed(b"".join(line + b"\n" for line in lines)))
-            known = {"events": events, "parts": parts, "event_types": event_types, "uuids": sorted(uuids)}
-            (folder / "truth.part").write_text(json.dumps(known))
-            (folder / "truth.part").rename(folder / "truth.json")
+            (folder / "uuids.txt").write_text("\n".join(sorted(uuids)))
+            known = {"events": events, "parts": parts, "event_types": event_types}
+            (folder / "counts.part").write_text(json.dumps(known))
+            (folder / "counts.part").rename(folder / "counts.json")
         return folder
 
 
