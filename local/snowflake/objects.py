@@ -123,9 +123,9 @@ def _monitor(reader: Reader) -> Properties:
     text = reader.rest()
     options: Properties = {
         name.upper(): value
-        for name, value in re.findall(r"(CREDIT_QUOTA|FREQUENCY|START_TIMESTAMP)\s*=\s*(\S+)", text, re.I)
+        for name, value in re.findall(r"(CREDIT_QUOTA|FREQUENCY|START_TIMESTAMP)\s*=\s*(\S+)", text, re.IGNORECASE)
     }
-    options["TRIGGERS"] = re.findall(r"ON\s+(\d+)\s+PERCENT\s+DO\s+(\w+)", text, re.I)
+    options["TRIGGERS"] = re.findall(r"ON\s+(\d+)\s+PERCENT\s+DO\s+(\w+)", text, re.IGNORECASE)
     return options
 
 
