@@ -1,30 +1,43 @@
 """The hour ledger for a person: which hours are open, uploaded, empty or loaded, and what is late or in quarantine.
 
     python -m scripts.ledger --from 2026-11-01 --to 2026-11-07 [--json]
+    python -m scripts.ledger quarantine 100011471_2026-11-01_3_0.0123456789ab.json.gz --line 4
 
 One letter an hour: `.` open (settled, never exported), `y` young (inside the export latency), `e` empty (Amplitude has
 no data), `u` uploaded (not loaded yet), `L` loaded. Both days are inclusive, UTC.
+
+`quarantine` is for a part that Snowflake refuses because of some lines (load names them): it publishes a new version of
+the hour without their events, which later exports leave out as well. The untouched part is kept in quarantine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import re
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
+from scripts.pipeline import part_lines
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import PermanentError
+from scripts.pipeline.errors import PermanentError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger, State
 from scripts.pipeline.hours import Window, day_window, format_hour
+from scripts.pipeline.records import Part, Version
 from scripts.pipeline.settings import BucketSettings, PlanSettings, load
+from scripts.upload import Members, Uploader
 
+log = logging.getLogger("pipeline")
 LETTERS: dict[State, str] = {"open": ".", "young": "y", "empty": "e", "uploaded": "u", "loaded": "L"}
 DAY = timedelta(days=1)
+_PART_NAME = re.compile(r"\d+_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})_\d+\.[0-9a-f]{12}\.json\.gz")
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,49 @@ def show(first: date | None, last: date | None, as_json: bool) -> None:
     sys.stdout.write(text + "\n")
 
 
+def quarantine(part: str, lines: Collection[int]) -> None:
+    """Publishes a version without the events of these lines (SOURCE_ROW, from 1). May be repeated after a crash.
+
+    Raises PermanentError when no version that waits for load holds the part, or it has no such line.
+    """
+    found = _PART_NAME.fullmatch(part.rsplit("/", 1)[-1])
+    if found is None:
+        raise PermanentError(f"{part!r} is not the name of a part: give what load named, ending in .json.gz.")
+    hour = f"{found['date']}T{int(found['hour']):02}"
+    ledger = HourLedger(load(BucketSettings))
+    entry = ledger.entry(hour)
+    versions = list(ledger.versions(entry))
+    waiting = [version for version in versions if version.version in entry.unloaded]
+    holding = [held for version in waiting for held in version.manifest.parts if held.key.endswith(f"/{found[0]}")]
+    if not holding:
+        raise PermanentError(f"no version of hour {hour} that waits for load holds {found[0]}. Nothing was changed.")
+    version = waiting[-1]
+    if not set(version.replaces) & set(entry.unloaded):  # else: killed between the version and the markers
+        version = _published_without(ledger, versions, waiting, holding[0], lines)
+    for number in version.replaces:
+        ledger.mark_replaced(hour, number, version.version)
+    log.info(
+        "%s: version %d has %d events without those of the %d lines. The next run of amplitude_daily that takes %s "
+        "loads it.", hour, version.version, version.manifest.uuids, len(lines), hour,
+    )  # fmt: skip
+
+
+def _published_without(
+    ledger: HourLedger, versions: list[Version], waiting: list[Version], part: Part, lines: Collection[int]
+) -> Version:
+    hour, newest = versions[-1].hour, versions[-1]
+    with tempfile.TemporaryDirectory(prefix="quarantine-") as work:
+        uploader = Uploader(ledger, Members(), Path(work))
+        with ledger.store.reading(part.key) as content:
+            md5s = part_lines.uuid_md5s(content, lines) | part_lines.banned(versions)
+        manifest = uploader.without(hour, uploader.fetched(newest.manifest, waiting), md5s)
+        replaces = [version.version for version in waiting]
+        version = uploader.compared(hour, manifest, versions, replaces)
+        if not uploader.write(version, Counter()):
+            raise RetriableError(f"{hour}: a run published a version at this moment. Give the command again.")
+    return version
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.ledger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,7 +153,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="first", type=date.fromisoformat, help="first day (13 days before the last)")
     parser.add_argument("--to", dest="last", type=date.fromisoformat, help="last day (default: today)")
     parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON list, an object an hour")
-    return as_command(show, **vars(parser.parse_args(argv)))
+    commands = parser.add_subparsers(metavar="quarantine")
+    command = commands.add_parser("quarantine", help="let the good lines of a refused part in")
+    command.add_argument("part", help="name or key of the part")
+    command.add_argument("--line", dest="lines", type=int, action="append", required=True, help="may be repeated")
+    options = vars(parser.parse_args(argv))
+    if "part" in options:
+        return as_command(quarantine, part=options["part"], lines=options["lines"])
+    return as_command(show, **options)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import logging
+import shutil
 import tarfile
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
-from isal import igzip
 
 from scripts import __version__
+from scripts.pipeline import part_lines
 from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError
 from scripts.pipeline.hour_ledger import HourLedger
+from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.object_store import Slice, StoredObject, sha256_of
 from scripts.pipeline.records import (
     Manifest,
@@ -39,46 +41,40 @@ log = logging.getLogger("pipeline")
 THREADS = 4
 
 
-class Tar:
-    """parts.tar, read in place. Safe to use from several threads."""
+class Members:
+    """Bytes for objects: members of parts.tar, read in place, and files. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._where: dict[str, tuple[int, int]] = {}
-        if path.stat().st_size == 0:
+    def __init__(self, tar: Path | None = None) -> None:
+        self._where: dict[str, tuple[Path, int, int]] = {}
+        if tar is None or tar.stat().st_size == 0:
             return
         try:
-            with tarfile.open(path, "r:") as tar:
-                self._where = {member.name: (member.offset_data, member.size) for member in tar}
+            with tarfile.open(tar, "r:") as members:
+                self._where = {member.name: (tar, member.offset_data, member.size) for member in members}
         except tarfile.TarError as error:
-            raise DamagedError(f"{path.name} is not a tar file: {error}. Replay the run from the start.") from None
+            raise DamagedError(f"{tar.name} is not a tar file: {error}. Replay the run from the start.") from None
 
     @contextmanager
     def member(self, folder: str, key: str) -> Iterator[BinaryIO]:
         """The bytes that go to an object key: member `<folder>/<last name of the key>`."""
-        name = f"{folder}/{key.rsplit('/', 1)[-1]}"
+        name = _member_name(folder, key)
         if name not in self._where:
-            raise DamagedError(f"{self._path.name} lacks {name}. Replay the run from the start.")
-        with self._path.open("rb") as file:
-            yield cast("BinaryIO", Slice(file, *self._where[name]))
+            raise DamagedError(f"what was extracted lacks {name}. Replay the run from the start.")
+        path, offset, size = self._where[name]
+        with path.open("rb") as file:
+            yield cast("BinaryIO", Slice(file, offset, size))
+
+    def add(self, folder: str, key: str, path: Path) -> None:
+        """A file of its own in place of a tar member."""
+        self._where[_member_name(folder, key)] = (path, 0, path.stat().st_size)
+
+    def keep_original(self, part: Part) -> None:
+        """The part's bytes also go to quarantine, under the same last name."""
+        self._where[_member_name("quarantine", part.key)] = self._where[_member_name("parts", part.key)]
 
 
-def uuid_numbers(stream: BinaryIO) -> set[int]:
-    """Distinct uuids of a part (gzip of NDJSON), each as the lower 64 bits of its MD5: their sum is the uuid digest."""
-    decoder = msgspec.json.Decoder(_Uuid)
-    numbers = set()
-    with igzip.IGzipFile(fileobj=stream) as lines:  # type: ignore[no-untyped-call]
-        for line in lines:
-            if line.isspace():  # no row, for Snowflake too
-                continue
-            uuid = decoder.decode(line).uuid
-            digest = hashlib.md5(uuid.encode(), usedforsecurity=False).digest()
-            numbers.add(int.from_bytes(digest[8:], "big"))
-    return numbers
-
-
-class _Uuid(msgspec.Struct):
-    uuid: str
+def _member_name(folder: str, key: str) -> str:
+    return f"{folder}/{key.rsplit('/', 1)[-1]}"
 
 
 class Uploader:
@@ -86,11 +82,12 @@ class Uploader:
     parts go first, the version after them, markers last.
     """
 
-    def __init__(self, ledger: HourLedger, tar: Tar, rehearsal: datetime | None) -> None:
+    def __init__(self, ledger: HourLedger, members: Members, work: Path, rehearsal: datetime | None = None) -> None:
         self._ledger = ledger
-        self._rehearsal = rehearsal  # its clock, in place of the export's
         self._store = ledger.store
-        self._tar = tar
+        self._members = members
+        self._work = work  # for parts that events are taken out of
+        self._rehearsal = rehearsal  # its clock, in place of the export's
 
     def hour(self, line: ManifestLine) -> tuple[list[UploadedLine], Counter[str]]:
         """Publishes the export of an hour, if there is one, and lists every version of it that must be loaded."""
@@ -122,27 +119,34 @@ class Uploader:
                 counts["empty"] += 1
         return lines
 
-    def _publish(self, hour: str, manifest: Manifest, counts: Counter[str]) -> None:
+    def _publish(self, hour: str, exported: Manifest, counts: Counter[str]) -> None:
         """Writes a new version unless the newest one holds the same uuids, or a newer export brought them all."""
         while True:
-            entry = self._ledger.entry(hour)
-            earlier = list(self._ledger.versions(entry))
+            earlier = list(self._ledger.versions(self._ledger.entry(hour)))
             newest = earlier[-1] if earlier else None
+            md5s = part_lines.banned(earlier)
+            manifest = self.without(hour, exported, md5s) if md5s else exported
             if newest and _same(newest.manifest, manifest) and self._restored(newest.manifest, manifest, counts):
                 counts["unchanged"] += 1
                 return
-            version = self._compared(hour, manifest, earlier)
+            version = self.compared(hour, manifest, earlier)
             if newest and version.new == 0 and manifest.exported_at < newest.manifest.exported_at:
                 counts["unchanged"] += 1  # an old export, uploaded late
                 return
-            parts = [self._put_part(part, counts) for part in manifest.parts]
-            version = msgspec.structs.replace(version, manifest=msgspec.structs.replace(manifest, parts=parts))
-            if self._ledger.publish(version):
-                counts.update(versions=1, new=version.new, gone=version.gone)
-                if earlier:
-                    log.info("%s: version %d, new %d, gone %d", hour, version.version, version.new, version.gone)
+            if self.write(version, counts):
                 return
             # Another run published this number meanwhile: compare with that one.
+
+    def write(self, version: Version, counts: Counter[str]) -> bool:
+        """Puts the parts of a version, then publishes it. False: another run has published this number."""
+        parts = [self.put_part(part, counts) for part in version.manifest.parts]
+        version = msgspec.structs.replace(version, manifest=msgspec.structs.replace(version.manifest, parts=parts))
+        if not self._ledger.publish(version):
+            return False
+        counts.update(versions=1, new=version.new, gone=version.gone)
+        if version.version > 1:
+            log.info("%s: version %d, new %d, gone %d", version.hour, version.version, version.new, version.gone)
+        return True
 
     def _restored(self, newest: Manifest, manifest: Manifest, counts: Counter[str]) -> bool:
         """Whether all parts of the newest version lie in S3, after lost ones that this export holds were put again."""
@@ -151,10 +155,69 @@ class Uploader:
         if any(key not in own for key in lost):
             return False
         for key in lost:
-            self._put_part(own[key], counts)
+            self.put_part(own[key], counts)
         return True
 
-    def _compared(self, hour: str, manifest: Manifest, earlier: list[Version]) -> Version:
+    def without(self, hour: str, manifest: Manifest, md5s: set[str]) -> Manifest:
+        """The export without events that were taken out by hand; it takes the originals along for quarantine."""
+        parts, numbers = [], set[int]()
+        for part in manifest.parts:
+            cleaned = self._cleaned(hour, part, md5s) if part.key else None
+            parts.append(cleaned or part)
+            numbers |= self._numbers([cleaned or part])
+        rows = sum(part.rows for part in parts)
+        return msgspec.structs.replace(
+            manifest, parts=parts, uuids=len(numbers), repeats=rows - len(numbers), digest=str(sum(numbers))
+        )
+
+    def fetched(self, manifest: Manifest, versions: Iterable[Version]) -> Manifest:
+        """The manifest with its own parts and those of `versions` that hold events it lacks, all read from S3."""
+        known: set[int] = set()
+        parts: dict[str, Part] = {}
+        own = [part for part in manifest.parts if part.key]
+        others = [part for version in versions for part in version.manifest.parts if part.key]
+        for part in own + others:
+            if part.key in parts:
+                continue
+            self._fetch("parts", part.key)
+            numbers = self._numbers([part])
+            if part in own or numbers - known:
+                parts[part.key] = part
+                known |= numbers
+        whole_bad = [part for part in manifest.parts if not part.key]
+        for part in (*parts.values(), *whole_bad):
+            if part.quarantine_key:
+                self._fetch("quarantine", part.quarantine_key)
+        return msgspec.structs.replace(manifest, parts=[*parts.values(), *whole_bad])
+
+    def _fetch(self, folder: str, key: str) -> None:
+        path = self._work / f"{folder}-{key.rsplit('/', 1)[-1]}"
+        with self._store.reading(key) as body, path.open("wb") as file:
+            shutil.copyfileobj(body, file)
+        self._members.add(folder, key, path)
+
+    def _cleaned(self, hour: str, part: Part, md5s: set[str]) -> Part | None:
+        target = self._work / f"{part.key.rsplit('/', 1)[-1]}.cleaned"
+        with self._members.member("parts", part.key) as content:
+            cleaned = part_lines.without(part, content, md5s, parse_hour(hour), target)
+        if cleaned is None:
+            return None
+        if cleaned.key:
+            self._members.add("parts", cleaned.key, target)
+        if not part.quarantine_key:
+            self._members.keep_original(part)
+        return cleaned
+
+    def _numbers(self, parts: Iterable[Part]) -> set[int]:
+        """The uuids of parts of this export, as `part_lines.uuid_number`."""
+        numbers: set[int] = set()
+        for part in parts:
+            if part.key:
+                with self._members.member("parts", part.key) as content:
+                    numbers |= part_lines.uuid_numbers(content)
+        return numbers
+
+    def compared(self, hour: str, manifest: Manifest, earlier: list[Version], replaces: Sequence[int] = ()) -> Version:
         """The next version of the hour, with what it adds to all earlier ones and lacks of them."""
         version = Version(
             hour=hour,
@@ -165,6 +228,7 @@ class Uploader:
             new=manifest.uuids,
             union_uuids=manifest.uuids,
             union_digest=manifest.digest,
+            replaces=list(replaces),
         )
         if not earlier:
             return version
@@ -173,18 +237,8 @@ class Uploader:
             return msgspec.structs.replace(
                 version, new=0, gone=newest.gone, union_uuids=newest.union_uuids, union_digest=newest.union_digest
             )
-        own: set[int] = set()
-        for part in manifest.parts:
-            if part.key:
-                with self._tar.member("parts", part.key) as stream:
-                    own |= uuid_numbers(stream)
-        before: set[int] = set()
-        for key in {part.key for old in earlier for part in old.manifest.parts if part.key}:
-            if self._store.head(key) is None:
-                log.warning("%s: %s is gone from S3; its uuids are missing in the comparison", hour, key)
-                continue
-            with self._store.reading(key) as stream:
-                before |= uuid_numbers(stream)
+        own = self._numbers(manifest.parts)
+        before = self._numbers_before([*earlier, version])
         union = own | before
         return msgspec.structs.replace(
             version,
@@ -194,7 +248,27 @@ class Uploader:
             union_digest=str(sum(union)),
         )
 
-    def _put_part(self, part: Part, counts: Counter[str]) -> Part:
+    def _numbers_before(self, versions: list[Version]) -> set[int]:
+        """The uuids of all versions but the last, without the events that kept a replaced version from loading."""
+        replaced = {number for version in versions for number in version.replaces}
+        refused = {part_lines.uuid_number(md5) for md5 in part_lines.banned(versions)}
+        read: dict[str, set[int]] = {}
+        before: set[int] = set()
+        for version in versions[:-1]:
+            for key in (part.key for part in version.manifest.parts if part.key):
+                if key not in read:
+                    read[key] = self._stored_numbers(version.hour, key)
+                before |= read[key] - refused if version.version in replaced else read[key]
+        return before
+
+    def _stored_numbers(self, hour: str, key: str) -> set[int]:
+        if self._store.head(key) is None:
+            log.warning("%s: %s is gone from S3; its uuids are missing in the comparison", hour, key)
+            return set()
+        with self._store.reading(key) as content:
+            return part_lines.uuid_numbers(content)
+
+    def put_part(self, part: Part, counts: Counter[str]) -> Part:
         """Puts a part and the untouched original beside it; returns the part as it lies in S3."""
         if part.quarantine_key:
             self._put("quarantine", part.quarantine_key, None, part, counts)
@@ -207,7 +281,7 @@ class Uploader:
 
     def _put(self, folder: str, key: str, expected: str | None, part: Part, counts: Counter[str]) -> StoredObject:
         """Puts one object unless it is there. Raises DamagedError rather than overwrite other bytes."""
-        with self._tar.member(folder, key) as stream:
+        with self._members.member(folder, key) as stream:
             sha256 = sha256_of(stream)
             size = stream.tell()
             if expected is not None and sha256 != expected:
@@ -233,7 +307,7 @@ class Uploader:
 
     def _same_lines(self, key: str) -> bool:
         """A cleaned part is named by its lines: another version of gzip may have packed the same ones."""
-        with self._tar.member("parts", key) as own, self._store.reading(key) as other:
+        with self._members.member("parts", key) as own, self._store.reading(key) as other:
             return sha256_of(gzip.GzipFile(fileobj=own)) == sha256_of(gzip.GzipFile(fileobj=other))
 
 
@@ -256,12 +330,15 @@ def run(*, manifest: Path, parts: Path, output: Path) -> dict[str, int]:
     put, objects skipped, versions written, exports unchanged, empty hours, new and gone uuids, errors, hours to load.
     """
     settings = load(BucketSettings)
-    uploader = Uploader(HourLedger(settings), Tar(parts), settings.pipeline_now)
     lines = list(read_lines(manifest, ManifestLine))
     counts: Counter[str] = Counter()
 
     def results() -> Iterable[UploadedLine]:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with (
+            tempfile.TemporaryDirectory(prefix="upload-", dir=output.resolve().parent) as work,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            uploader = Uploader(HourLedger(settings), Members(parts), Path(work), settings.pipeline_now)
             for to_load, hour_counts in pool.map(uploader.hour, lines):
                 counts.update(hour_counts)
                 counts["hours"] += any(not line.error for line in to_load)

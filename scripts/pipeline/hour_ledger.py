@@ -129,6 +129,10 @@ class HourLedger:
         """By `load`, once every part of the version is in the landing table with all its rows."""
         self._mark(hour, f"v{version:04}.loaded.json", rows=rows)
 
+    def mark_replaced(self, hour: str, version: int, by: int) -> None:
+        """By `ledger quarantine`: Snowflake refused the version, and `by` has its good events."""
+        self._mark(hour, f"v{version:04}.loaded.json", rows=0, replaced_by=by)
+
     def mark_empty(self, hour: str, version: int) -> None:
         """By `upload`, for a version without a part to load: nothing is left to do."""
         self._mark(hour, f"v{version:04}.empty.json")

@@ -97,6 +97,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     gone: int = 0  # uuids of earlier versions that this one lacks
     union_uuids: int = 0  # over all versions of the hour: what SILVER must hold
     union_digest: str = "0"
+    replaces: list[int] = []  # versions that Snowflake refused; this one has their good events, so they are done
 
 
 class UploadedPart(msgspec.Struct, frozen=True, kw_only=True):
