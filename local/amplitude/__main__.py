@@ -10,8 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from local.amplitude.archives import ArchiveError, Archives
-from local.amplitude.faults import FaultError
+from local.amplitude.archives import Archives
 from local.amplitude.generator import EVENTS_PER_DAY, PROJECT, SEED, Traffic
 from local.amplitude.project import Project
 from local.amplitude.server import Server, clock
@@ -39,28 +38,26 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
     parser.add_argument("--state", type=Path, required=True, help="folder of generated hours and the request log")
     parser.add_argument("--archives", type=Path, help="serve these events (.jsonl, .json.gz, .zip; file or folder)")
-    parser.add_argument("--project", type=int, default=int(os.environ.get("AMP_PROJECT_ID") or PROJECT))
+    parser.add_argument("--project", type=int, default=int(os.environ.get("AMP_PROJECT_ID") or PROJECT),
+                        help=f"its id; default AMP_PROJECT_ID, else {PROJECT}")  # fmt: skip
     parser.add_argument("--seed", type=int, default=SEED, help="of the generated traffic")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault programme (JSON) to begin with")
+    parser.add_argument(
+        "--faults", type=Path, metavar="FILE", help="a fault programme (JSON), instead of the one in the state"
+    )
     parser.add_argument("--events-per-day", type=int, default=EVENTS_PER_DAY, metavar="N", help="about so many")
     options = parser.parse_args()
-    try:
-        source: Source = (
-            Archives(options.archives, options.project)
-            if options.archives
-            else Traffic(options.seed, options.project, options.events_per_day)
-        )
-    except ArchiveError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
     pair = (os.environ.get("AMP_API_KEY") or "local-api-key", os.environ.get("AMP_SECRET_KEY") or "local-secret-key")
-    now = os.environ.get("PIPELINE_NOW")
-    project = Project(source, options.state, pair, clock(now) if now else None)
-    if options.faults:
-        try:
+    now = os.environ.get("PIPELINE_NOW", "").replace("unset", "")
+    try:
+        source: Source = Traffic(options.seed, options.project, options.events_per_day)
+        if options.archives:
+            source = Archives(options.archives, options.project)
+        project = Project(source, options.state, pair, clock(now or None))
+        if options.faults:
             project.programme.clear()
             project.programme.add(options.faults.read_bytes())
-        except (OSError, FaultError) as error:
-            parser.exit(2, f"{parser.prog}: {error}\n")
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     serve(Server(project, options.port, options.host))
 
 

@@ -16,7 +16,7 @@ import msgspec
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".json.gz", ".jsonl.gz", ".zip")
 
 
-class ArchiveError(Exception):
+class ArchiveError(ValueError):
     """The files cannot be served; the message names the file and what is wrong."""
 
 

@@ -26,7 +26,7 @@ Due = list[tuple[Fault, set[datetime]]]
 
 
 class Project:
-    """`state` keeps generated hours, faults, clock and log. `now`: a rehearsal's frozen clock."""
+    """`state` keeps generated hours, faults, log and a clock that was set; `now` freezes it for this process only."""
 
     def __init__(self, source: Source, state: Path, pair: tuple[str, str], now: datetime | None = None) -> None:
         state.mkdir(parents=True, exist_ok=True)
@@ -36,11 +36,8 @@ class Project:
         self._log_file, self._clock_file = state / "requests.jsonl", state / "clock.json"
         self._lock = threading.Condition()
         self._under_way = 0
-        if now or not self._clock_file.exists():
-            self.set_clock(now)
-        else:
-            kept = json.loads(self._clock_file.read_text())
-            self._now = datetime.fromisoformat(kept) if kept else None
+        kept = json.loads(self._clock_file.read_text()) if self._clock_file.exists() else None
+        self._now = now or (datetime.fromisoformat(kept) if kept else None)
 
     def now(self) -> datetime:
         return self._now or datetime.now(UTC)

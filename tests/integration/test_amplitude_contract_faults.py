@@ -296,6 +296,13 @@ def test_faults_late_data_clock_and_log_survive_a_restart(tmp_path: Path) -> Non
         assert len(control(server, "GET", "/_requests")["requests"]) == 5
 
 
+def test_a_rehearsal_does_not_freeze_the_next_start(tmp_path: Path) -> None:
+    with running(Traffic(), tmp_path, now=NOW) as server:
+        assert server.project.now() == NOW
+    with running(Traffic(), tmp_path) as server:
+        assert abs((server.project.now() - datetime.now(UTC)).total_seconds()) < 60
+
+
 def test_archives_that_cannot_be_served_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="gone: no such file"):
         Archives(tmp_path / "gone", 1)
