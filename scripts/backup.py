@@ -16,12 +16,11 @@ from pathlib import Path
 
 from scripts import load as load_task
 from scripts import upload
-from scripts.pipeline.archive import list_members
 from scripts.pipeline.backup_store import BackupStore
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import DamagedError, PermanentError
-from scripts.pipeline.exported import Exported, Recorder
+from scripts.pipeline.exported import Exported, Recorder, check_archive
 from scripts.pipeline.hours import day_window, format_hour
 from scripts.pipeline.records import PlanLine, UploadedLine, read_lines, write_lines
 from scripts.pipeline.settings import BackupSettings, BucketSettings, PlanSettings, load
@@ -48,8 +47,9 @@ def restore(*, first: date | None = None, last: date | None = None, into_snowfla
                 if window.start < start or window.end > end:
                     continue
                 try:
-                    listed = list_members(archive, window, bucket.amp_project_id) if answer.status == 200 else []
-                    exported = Exported(window, answer, archive, checkers.check(listed))
+                    found = answer.status == 200
+                    hours = check_archive(checkers, archive, window, bucket.amp_project_id) if found else {}
+                    exported = Exported(window, answer, archive, hours)
                 except (DamagedError, FileNotFoundError) as error:
                     log.error("%s: %s Left out.", archive, error)  # noqa: TRY400 (the message is the whole story)
                     counts["damaged"] += 1

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.pipeline.archive import CheckedMember, list_members
 from scripts.pipeline.backup_store import BackupStore
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, TooLargeError
+from scripts.pipeline.errors import ConfigurationError, PipelineError, TooLargeError
 from scripts.pipeline.export_api import MAX_REQUESTS, Answer, ExportClient, Patience
-from scripts.pipeline.exported import Exported, Recorder, manifest_line, written
+from scripts.pipeline.exported import Exported, Recorder, check_archive, manifest_line, written
 from scripts.pipeline.hours import Window, parse_hour, plan_windows
 from scripts.pipeline.records import PlanLine, read_lines, write_lines
 from scripts.pipeline.settings import AmplitudeSettings, BackupSettings, KeySettings, PlanSettings, load
@@ -115,12 +114,10 @@ class Exporter:
 
     def _accept(self, window: Window, answer: Answer, download: Path) -> Exported:
         """Verifies all of an answer, then gives it its final name in the backup."""
-        members: list[CheckedMember] = []
+        hours = {}
         if answer.status == 200:
-            members = self._checkers.check(list_members(download, window, self._settings.amp_project_id))
-            if not members:
-                raise DamagedError("the answer was 200 with a ZIP that holds no hour; no data would be a 404.")
-        return Exported(window, answer, self._backup.keep(window, answer, download), members)
+            hours = check_archive(self._checkers, download, window, self._settings.amp_project_id)
+        return Exported(window, answer, self._backup.keep(window, answer, download), hours)
 
 
 def run(*, plan: Path, manifest: Path, parts: Path, patience: Patience | None = None) -> dict[str, int | float]:

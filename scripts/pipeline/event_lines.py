@@ -43,13 +43,18 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REAL_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped backslash before `u0000` is plain text
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Event(msgspec.Struct):
     """What is counted of an event, whatever else it holds."""
 
     uuid: str
     event_type: Any = None
     event_time: Any = None
     server_upload_time: Any = None
+
+    def __post_init__(self) -> None:
+        for name in _TEXT:
+            if not isinstance(getattr(self, name), str):
+                setattr(self, name, None)
 
 
 def _slot(key: str) -> tuple[str, object] | tuple[str, object, None]:
@@ -96,7 +101,7 @@ class LineTally:
                 lines = _count_lines(chunk)
                 events: list[Any] = _USUAL_DECODER.decode_lines(chunk)
                 # Equal unless two objects share a line or one spans lines, which msgspec lets pass.
-                if len(events) == lines and all(event.uuid for event in events):
+                if len(events) == lines and "" not in [event.uuid for event in events]:
                     self._line += lines
                     self._take(events)
                     return
@@ -122,19 +127,20 @@ class LineTally:
     def _take(self, events: list[Any]) -> None:
         self.rows += len(events)
         self.digests += b"".join([md5(event.uuid.encode(), usedforsecurity=False).digest()[8:] for event in events])
-        self.event_types.update([event.event_type if isinstance(event.event_type, str) else "" for event in events])
+        self.event_types.update([event.event_type or "" for event in events])
         self.event_time = _span(self.event_time, [event.event_time for event in events])
         uploads = [event.server_upload_time for event in events]
         self.server_upload_time = low, high = _span(self.server_upload_time, uploads)
         if not self._here(low) or not self._here(high):
             self.elsewhere += sum(not self._here(time) for time in uploads)
 
-    def _here(self, time: object) -> bool:
-        return isinstance(time, str) and time[:13].replace(" ", "T") == self._hour
+    def _here(self, time: str | None) -> bool:
+        return time is not None and time[:13].replace(" ", "T") == self._hour
 
 
-def _span(so_far: tuple[str, str], times: list[Any]) -> tuple[str, str]:
-    found = [time for time in (*times, *so_far) if isinstance(time, str) and time]
+def _span(so_far: tuple[str, str], times: list[str | None]) -> tuple[str, str]:
+    found = [time for time in times if time]
+    found += [time for time in so_far if time]
     return (min(found), max(found)) if found else so_far
 
 

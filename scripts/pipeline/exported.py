@@ -6,20 +6,34 @@ import logging
 import os
 import tarfile
 import zipfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
-from scripts.pipeline.archive import CheckedMember, open_member, shown, uuid_figures
+import msgspec
+
+from scripts.pipeline.archive import CheckedMember, list_members, open_member, shown, uuid_figures
 from scripts.pipeline.backup_store import replace
+from scripts.pipeline.checkers import Checkers
+from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.export_api import Answer
 from scripts.pipeline.hours import Window, settled
 from scripts.pipeline.records import Manifest, ManifestLine, Outcome, PlanLine
 
 log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class CheckedHour:
+    """The members of an hour that hold lines, in order, with the figures of their uuids taken together."""
+
+    members: list[CheckedMember]
+    uuids: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,24 @@ class Exported:
     window: Window
     answer: Answer
     archive: Path
-    members: list[CheckedMember]
+    hours: dict[datetime, CheckedHour]
+
+
+NOTHING = CheckedHour([], 0, "0")
+
+
+def check_archive(checkers: Checkers, archive: Path, window: Window, project: int) -> dict[datetime, CheckedHour]:
+    """Verifies every member of an archive. Raises DamagedError, or ConfigurationError for another project's."""
+    members = list_members(archive, window, project)
+    if not members:
+        raise DamagedError("the answer was 200 with a ZIP that holds no hour; no data would be a 404.")
+    hours = {}
+    for hour, found in groupby(checkers.check(members), key=lambda checked: checked.member.hour):
+        checked = [each for each in found if each.part.rows or each.part.bad_lines]
+        uuids, digest = uuid_figures(each.digests for each in checked)
+        # The digests of a whole window would be most of our memory.
+        hours[hour] = CheckedHour([msgspec.structs.replace(each, digests=b"") for each in checked], uuids, digest)
+    return hours
 
 
 class Recorder:
@@ -54,20 +85,15 @@ class Recorder:
     def record(self, exported: Exported, asked: Mapping[datetime, PlanLine]) -> Iterator[ManifestLine]:
         answer = exported.answer
         now = self._now or datetime.fromisoformat(answer.server_time or answer.exported_at)
-        by_hour = defaultdict(list)
-        for checked in exported.members:
-            if checked.part.rows or checked.part.bad_lines:
-                by_hour[checked.member.hour].append(checked)
         self.counts["bytes"] += answer.bytes
         for hour in exported.window.hours():
+            checked = exported.hours.get(hour, NOTHING)
             if not settled(hour, now, self._latency_hours):
                 yield self._line(asked[hour], "young")
-            elif not by_hour[hour]:
-                yield self._line(asked[hour], "empty", _manifest(answer, []))
-            else:
-                self._write(exported.archive, by_hour[hour])
-                yield self._line(asked[hour], "exported", _manifest(answer, by_hour[hour]))
-        log.info("%s: %d, %d bytes, %d members", exported.window, answer.status, answer.bytes, len(exported.members))
+                continue
+            self._write(exported.archive, checked.members)
+            yield self._line(asked[hour], "exported" if checked.members else "empty", _manifest(answer, checked))
+        log.info("%s: %d, %d bytes, %d hours", exported.window, answer.status, answer.bytes, len(exported.hours))
 
     def _line(self, line: PlanLine, outcome: Outcome, manifest: Manifest | None = None) -> ManifestLine:
         self.counts[outcome] += 1
@@ -77,8 +103,10 @@ class Recorder:
             self.counts["quarantined"] += sum(len(part.bad_lines) for part in manifest.parts)
         return manifest_line(line, outcome, manifest)
 
-    def _write(self, path: Path, members: Iterable[CheckedMember]) -> None:
+    def _write(self, path: Path, members: list[CheckedMember]) -> None:
         """Adds `parts/<name>` (the cleaned copy if lines were bad) and `quarantine/<name>` (the untouched original)."""
+        if not members:
+            return
         with zipfile.ZipFile(path) as archive:
             for checked in members:
                 part = checked.part
@@ -126,10 +154,9 @@ def _place(folder: str, key: str) -> str:
     return f"{folder}/{key.rsplit('/', 1)[-1]}"
 
 
-def _manifest(answer: Answer, members: list[CheckedMember]) -> Manifest:
-    uuids, digest = uuid_figures(checked.digests for checked in members)
+def _manifest(answer: Answer, hour: CheckedHour) -> Manifest:
     unknown: Counter[str] = Counter()
-    for checked in members:
+    for checked in hour.members:
         unknown.update(checked.unknown_keys)
     return Manifest(
         window_start=answer.window_start,
@@ -137,10 +164,10 @@ def _manifest(answer: Answer, members: list[CheckedMember]) -> Manifest:
         exported_at=answer.exported_at,
         status=answer.status,
         archive_bytes=answer.bytes,
-        parts=[checked.part for checked in members],
-        uuids=uuids,
-        repeats=sum(checked.part.rows for checked in members) - uuids,
-        digest=digest,
+        parts=[checked.part for checked in hour.members],
+        uuids=hour.uuids,
+        repeats=sum(checked.part.rows for checked in hour.members) - hour.uuids,
+        digest=hour.digest,
         unknown_keys=dict(sorted(unknown.items())),
     )
 

@@ -269,12 +269,12 @@ def test_the_helper_process_checks_like_this_one_and_passes_errors_on(tmp_path):
     bad = listed(tmp_path / "bad.zip", zipped({member_name(3): GOOD[:-4]}))
     checkers = Checkers("p", tmp_path)
     try:
-        results = checkers.check(good)
+        results = list(checkers.check(good))
         assert [result.member for result in results] == good
         assert results == [check_member(member, "p", tmp_path) for member in good]
         for _ in range(6):  # whichever of the two gets it
             with pytest.raises(DamagedError, match="is damaged"):
-                checkers.check(bad)
+                list(checkers.check(bad))
     finally:
         checkers.close()
 
