@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.pipeline.backup_store import BackupStore
+from scripts.pipeline.backup_store import BackupStore, syncing
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, PipelineError, TooLargeError
@@ -116,7 +116,8 @@ class Exporter:
         """Verifies all of an answer, then gives it its final name in the backup."""
         hours = {}
         if answer.status == 200:
-            hours = check_archive(self._checkers, download, window, self._settings.amp_project_id)
+            with syncing(download):
+                hours = check_archive(self._checkers, download, window, self._settings.amp_project_id)
         return Exported(window, answer, self._backup.keep(window, answer, download), hours)
 
 

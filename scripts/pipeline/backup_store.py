@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -127,10 +129,25 @@ def readable_name(member: Member) -> str:
     return f"{member.project}_{member.hour:%Y-%m-%d}_{member.hour.hour}_{member.number}.json"
 
 
+@contextmanager
+def syncing(path: Path) -> Iterator[None]:
+    """Writes a file to the disk while the body reads it, so that `replace` need not wait for that."""
+    thread = threading.Thread(target=_sync, args=(path,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def replace(temporary: Path, final: Path) -> None:
     """Makes a written file durable under its final name."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+    _sync(temporary)
     temporary.replace(final)
     folder = os.open(final.parent, os.O_RDONLY)
     try:

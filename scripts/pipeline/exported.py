@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from scripts.pipeline.archive import CheckedMember, list_members, open_member, shown, uuid_figures
-from scripts.pipeline.backup_store import replace
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.export_api import Answer
@@ -141,11 +140,14 @@ def manifest_line(line: PlanLine, outcome: Outcome, manifest: Manifest | None = 
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, made durable as `path` when all went well."""
+    """A temporary name beside `path` that becomes `path` when all went well.
+
+    Not forced to the disk: a task's files do not outlive the machine, and the backup does.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
