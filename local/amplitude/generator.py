@@ -173,7 +173,9 @@ class Traffic:
             own = self._rng(hour, number)
             began, roll, odd = _ms(hour) + own.randrange(HOUR_MS), own.random(), _odd(own.random())
             if 0.19 <= roll < 0.87 and not odd:
-                return self._first_visit(own, hour, number, began, roll)
+                visit = self._first_visit(own, hour, number, began, roll)
+                if visit.moments[-1].at < clock - 31 * 60_000:  # else it is still the same session
+                    return visit
         return None
 
     def _rng(self, hour: datetime, of: int | str) -> Random:

@@ -225,7 +225,8 @@ def _after_first_view(walk: _Walk) -> None:
     elif roll < 0.29:  # a reload, sometimes after almost half an hour: the same session
         walk.wait(3, 1780)
         walk.view(walk.page)
-    if rng.random() < 0.02:
+    # Not after a long visit: all of it must be sent within the hour after the one in which it began.
+    if rng.random() < 0.023 and walk.clock - walk.session_id < 20 * 60_000:
         _left_open(walk)
 
 
@@ -248,7 +249,7 @@ def _first_click(walk: _Walk) -> None:
 def _left_open(walk: _Walk) -> None:
     """A tab used again after more than half an hour: a new session that begins with a click, without a view."""
     last = walk.moments[-1]
-    walk.clock = max(walk.clock, last.at) + walk.rng.randint(1_810_000, 2_400_000)
+    walk.clock = max(walk.clock, last.at) + walk.rng.randint(1_810_000, 2_100_000)
     walk.user_properties = people.user_properties(walk.person, later=True)
     walk.end_of_previous(last)
     walk.start()
