@@ -105,7 +105,7 @@ def test_retry_after_comes_in_both_forms(server: Server) -> None:
 
 
 def test_more_requests_at_once_than_allowed_are_429(server: Server) -> None:
-    program(server, {"do": "rate_limit", "concurrent": 2}, {"do": "delay", "seconds": 0.3})
+    program(server, {"do": "rate_limit", "concurrent": 2}, {"do": "delay", "seconds": 1.0})
     statuses: list[int] = []
     threads = [threading.Thread(target=lambda: statuses.append(get(server).status)) for _ in range(3)]
     for thread in threads:
