@@ -272,6 +272,8 @@ def apply(scope: Scope, settings: DeploySettings, history: str, ran: list[Deploy
                 f"{' '.join(error.error_message.split())} Mend it and deploy again; what ran before it stays."
             )
             raise ConfigurationError(message) from None
+        finally:
+            session.con.close()  # its own __del__ would do it, at some later time
 
 
 def main(argv: list[str] | None = None) -> int:
