@@ -2,11 +2,12 @@
 # Starts Postgres with the password of .env (of the stand-ins under the profile `demo`), also when it was changed since.
 set -euo pipefail
 
-if [ -e /run/demo/settings.json ]; then
-  password=$(sed -nE 's/.*"POSTGRES_PASSWORD": "([^"]*)".*/\1/p' /run/demo/settings.json)
+demo=${PIPELINE_RUN:-/run}/demo/settings.json
+if [ -e "$demo" ]; then
+  password=$(sed -nE 's/.*"POSTGRES_PASSWORD": "([^"]*)".*/\1/p' "$demo")
 else
   password=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?POSTGRES_PASSWORD[[:space:]]*=[[:space:]]*['\"]?([^'\"#[:space:]]*).*/\2/p" \
-    /repository/.env | tail -n 1)
+    "$(dirname "$0")/../.env" | tail -n 1)
 fi
 # The same rule as in docker/entrypoint.py; no letter of it needs quoting in SQL.
 if [[ ! $password =~ ^[A-Za-z0-9._~-]{12,}$ ]]; then

@@ -1,0 +1,136 @@
+"""docker-compose.yml: what Compose itself makes of it, and the rules that it keeps. docker/check.sh runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+KESTRA = yaml.safe_load((ROOT / "docker/kestra.yml").read_text(encoding="utf-8"))
+
+
+def compose(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}
+    return subprocess.run(
+        ["docker", "compose", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def _compose_is_there() -> None:
+    if not shutil.which("docker") or compose("version").returncode:
+        pytest.skip("`docker compose` is not installed here")
+
+
+@pytest.mark.usefixtures("_compose_is_there")
+@pytest.mark.parametrize("profile", [[], ["--profile", "demo"]], ids=["default", "demo"])
+@pytest.mark.parametrize("env_file", [".env.example", "/dev/null"], ids=["example", "empty"])
+def test_config_says_nothing(profile: list[str], env_file: str) -> None:
+    done = compose(*profile, "--env-file", env_file, "config", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.usefixtures("_compose_is_there")
+def test_config_shows_no_secret(tmp_path: Path) -> None:
+    """B36, and everybody's screen: the settings are a mounted file, so Compose has nothing to show or to change."""
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    (tmp_path / ".env").write_text(
+        "AMP_SECRET_KEY='P@$$w0rd'\nPOSTGRES_PASSWORD=0123456789abcdef\nKESTRA_ADMIN_PASSWORD=Aa1aaaaaa\n"
+    )
+    done = compose("--profile", "demo", "config", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "kestra" in done.stdout
+    assert not [secret for secret in ("w0rd", "0123456789abcdef", "Aa1aaaaaa") if secret in done.stdout + done.stderr]
+
+
+def test_nothing_is_mandatory_for_compose() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    assert ":?" not in code
+    assert "env_file" not in code
+    assert "docker.sock" not in code
+
+
+def test_every_image_has_an_exact_tag() -> None:
+    base = re.search(r"^ARG KESTRA_IMAGE=(.+)$", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
+    assert base
+    for image in [base[1], *(service["image"] for service in SERVICES.values())]:
+        assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)+", image), image
+
+
+def test_the_image_is_of_the_engine_that_the_laptop_runs() -> None:
+    version = re.search("<kestra.version>(.+)</kestra.version>", (ROOT / "local/kestra/pom.xml").read_text())
+    assert version
+    assert f"kestra/kestra:v{version[1]}\n" in (ROOT / "docker/Dockerfile").read_text()
+    assert {service["image"].split(":")[1] for service in SERVICES.values() if "build" in service} == {version[1]}
+
+
+def test_no_file_but_the_requirements_can_get_into_an_image() -> None:
+    contexts = {service["build"]["context"] for service in SERVICES.values() if "build" in service}
+    assert contexts == {"requirements"}
+    text = (ROOT / "docker/Dockerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()}
+    assert copied == {"uv.txt", "runtime.txt", "local.txt"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_container_is_kept_small(name: str) -> None:
+    service = SERVICES[name]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"]["max-size"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert "user" not in service  # not root: the image's own user, and Postgres steps down by itself
+    if "build" in service:
+        assert service["init"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_what_others_wait_for_has_a_health_check() -> None:
+    for service in SERVICES.values():
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other]
+
+
+def test_only_the_demo_has_stand_ins() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {"demo", "demo-run"}
+    for name in ("postgres", "kestra"):
+        assert SERVICES[name]["depends_on"]["demo"] == {"condition": "service_healthy", "required": False}
+
+
+def test_the_stop_grace_is_above_kestras() -> None:
+    def minutes(text: str) -> int:
+        return int(text.removesuffix("m"))
+
+    kestras = KESTRA["kestra"]["server"]["termination-grace-period"]
+    assert minutes(SERVICES["kestra"]["stop_grace_period"]) > minutes(kestras)
+
+
+def test_each_container_sees_what_it_runs() -> None:
+    mounted = {name: {volume.split(":")[1] for volume in service["volumes"]} for name, service in SERVICES.items()}
+    assert {"/repository/.env", "/repository/docker", "/repository/scripts"} <= mounted["kestra"]
+    assert {f"/repository/{name}" for name in ("flows", "scripts", "dbt", "snowflake")} <= mounted["loader"]
+    for name, service in SERVICES.items():
+        for volume in service["volumes"]:
+            if ":/repository/" in volume:
+                assert volume.endswith(":ro"), name
+    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"] if volume[0] != "."}
+    assert named == set(COMPOSE["volumes"])
+
+
+def test_the_settings_of_the_server_are_those_that_its_configuration_reads() -> None:
+    text = (ROOT / "docker/kestra.yml").read_text(encoding="utf-8")
+    names = set(re.findall(r"\$\{([A-Z_]+)\}", re.sub(r"(?m)#.*$", "", text)))
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert names == set(re.findall(r"^((?:KESTRA|POSTGRES)_\w+)=", example, re.MULTILINE))
