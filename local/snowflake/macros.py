@@ -37,6 +37,7 @@ sf_must_timestamp(x) as case when x is null then null else coalesce(sf_text_time
 sf_try_date(x) as case when regexp_full_match(x, '\\d{4}-\\d{1,2}-\\d{1,2}.*') then try_cast(x as date) end
 sf_must_date(x) as case when x is null then null else coalesce(try_cast(x::varchar as date), error('SNOWFLAKE100040|22007|Date ''' || x || ''' is not recognized')) end
 sf_ntz(x) as x::timestamp
+as_object(x) as case when json_type(x::json) = 'OBJECT' then x::json end
 sf_ntz_text(x) as strftime(x, '%Y-%m-%d %H:%M:%S.%g')
 sf_ltz_text(x) as strftime(x, '%Y-%m-%d %H:%M:%S.%g ') || case when sf_utc_offset(x) < 0 then '-' else '+' end || lpad((abs(sf_utc_offset(x)) // 3600)::varchar, 2, '0') || lpad((abs(sf_utc_offset(x)) % 3600 // 60)::varchar, 2, '0')
 sf_must_boolean(x) as case when x is null then null else coalesce(sf_text_boolean(x), error('SNOWFLAKE100037|22018|Boolean value ''' || x || ''' is not recognized')) end

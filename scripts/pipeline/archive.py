@@ -17,7 +17,6 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -178,12 +177,23 @@ def check_member(member: Member, prefix: str, work: Path) -> CheckedMember:
 
 
 def uuid_figures(digests: Iterable[bytes]) -> tuple[int, str]:
-    """Distinct uuids and their digest (decimal sum of the lower 64 bits of MD5), of all members of an hour."""
-    values = array("Q", b"".join(digests))
-    if sys.byteorder == "little":
-        values.byteswap()
-    distinct = [value for value, _ in groupby(sorted(values))]
-    return len(distinct), str(sum(distinct))
+    """Distinct uuids and their digest (decimal sum of the lower 64 bits of MD5), of all members of an hour.
+
+    In buckets, so that the numbers of a large hour are never Python objects all at once.
+    """
+    buckets = [array("Q") for _ in range(16)]
+    for packed in digests:
+        values = array("Q", packed)
+        if sys.byteorder == "little":
+            values.byteswap()
+        for value in values:
+            buckets[value % 16].append(value)
+    count = total = 0
+    for bucket in buckets:
+        distinct = set(bucket)
+        count += len(distinct)
+        total += sum(distinct)
+    return count, str(total)
 
 
 def shown(member: Member) -> str:

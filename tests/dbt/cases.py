@@ -1,0 +1,245 @@
+"""Hand-written events: what real exports hold (numbered traps) and what others met (known faults B..), small.
+
+`first` arrives in the first load, `second` days later in the second. Each case has a person of its own, `PEOPLE[name]`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+KEYS = (  # facts of the Export API: always these 55, in this order
+    "$insert_id $insert_key $schema adid amplitude_attribution_ids amplitude_event_type amplitude_id app city"
+    " client_event_time client_upload_time country data data_type device_brand device_carrier device_family device_id"
+    " device_manufacturer device_model device_type dma event_id event_properties event_time event_type"
+    " global_user_properties group_properties groups idfa ip_address is_attribution_event language library location_lat"
+    " location_lng os_name os_version partner_id paying plan platform processed_time region sample_rate"
+    " server_received_time server_upload_time session_id source_id start_version user_creation_time user_id"
+    " user_properties uuid version_name"
+).split()  # noqa: SIM905
+VIEW, CLICK = "[Amplitude] Page Viewed", "[Amplitude] Element Clicked"
+SITE = "https://www.learning-school.example"
+EMAIL, ADDRESS, REPLAY = "grace.reader@oakfield-insurance.example", "240.17.4.211", "device-replay/1790218900000"
+
+PEOPLE: dict[str, int] = {}
+first: list[dict[str, Any]] = []
+second: list[dict[str, Any]] = []
+
+
+class Case:
+    """Writes events of one person on 2026-09-24; times are milliseconds after `at`."""
+
+    def __init__(self, name: str, at: str = "2026-09-24 10:00:00", into: list[dict[str, Any]] = first) -> None:
+        self.person = PEOPLE.setdefault(name, 990_000_000_001 + len(PEOPLE))
+        self.name, self.into = name, into
+        self.start = datetime.fromisoformat(at).replace(tzinfo=UTC)
+        self.session = round(self.start.timestamp() * 1000)
+        self._number = 0
+
+    def __call__(self, event_type: str, after: float = 0, into: list[Any] | None = None, **values: Any) -> Any:
+        self._number += 1
+        time = _text(self.start + timedelta(milliseconds=after))
+        made = dict.fromkeys(KEYS) | {
+            "$insert_id": f"{self.name}-{self._number}",
+            "amplitude_id": self.person,
+            "app": 100011471,
+            "client_event_time": time,
+            "client_upload_time": time,
+            "data": {"path": "/2/httpapi", "group_first_event": {}, "group_ids": {}},
+            "data_type": "event",
+            "device_family": "Windows",
+            "device_id": f"device-{self.name}",
+            "device_type": "Windows",
+            "event_id": self._number,
+            "event_properties": {},
+            "event_time": time,
+            "event_type": event_type,
+            "group_properties": {},
+            "groups": {},
+            "ip_address": ADDRESS,
+            "language": "English",
+            "library": "amplitude-ts/2.16.1",
+            "os_name": "Chrome",
+            "os_version": "153",
+            "plan": {},
+            "platform": "Web",
+            "processed_time": time,
+            "server_received_time": time,
+            "server_upload_time": time,
+            "session_id": self.session,
+            "user_properties": {},
+            "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{self._number}/{self.session}")),
+        }
+        made |= values
+        (self.into if into is None else into).append(made)
+        return made
+
+    def view(self, path: str, after: float, counter: int = 1, title: str = "A page", **more: Any) -> dict[str, Any]:
+        own = {
+            "[Amplitude] Page URL": SITE + path,
+            "[Amplitude] Page Counter": counter,
+            "[Amplitude] Page Title": title,
+            "[Amplitude] Page Location": SITE + path + "?utm_source=letter",
+        }
+        return self(VIEW, after, event_properties=own | more.pop("own", {}), **more)
+
+    def click(self, path: str, after: float, **own: Any) -> dict[str, Any]:
+        names = {name.title() if name != "id" else "ID": value for name, value in own.items() if name != "label"}
+        properties = {f"[Amplitude] Element {name}": value for name, value in names.items()}
+        properties["[Amplitude] Page URL"] = SITE + path
+        properties["[Amplitude] Element Parent Label"] = own.get("label", "Main")
+        return self(CLICK, after, event_properties=properties)
+
+
+def _text(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+# trap 1: a server-side event restarts event_id at 0 inside a live session and arrives late
+replay = Case("replay")
+replay("session_start", 0)
+replay.view("/replayed/", 15)
+replay(
+    "[Amplitude] Replay Captured", 8000, event_id=0, library="amplitude-java/1.10.3", location_lat=0.0,
+    location_lng=0.0, event_properties={"[Amplitude] Session Replay ID": REPLAY},
+)  # fmt: skip
+
+# trap 2, B02, B08: the old session's end arrives with the visitor's next visit, 190 days later
+ended = Case("ended", at="2026-03-18 09:00:00")
+ended("session_start", 0)
+last = ended.view("/left/", 4000)
+back = Case("ended", at="2026-09-24 11:00:00", into=second)
+late = {"server_upload_time": _text(back.start), "client_upload_time": _text(back.start)}
+ended("session_end", 4001, into=second, **late)
+back("session_start", 0, **{"$insert_id": "ended-back-1"})
+back.view("/came-back/", 20, **{"$insert_id": "ended-back-2"})
+
+# trap 4: the view stands 40 ms before the click that caused it, still with the old title
+spa = Case("spa")
+spa.view("/from/", 0, title="From")
+spa.view("/to/", 5000, counter=2, title="From")
+caused = spa.click("/from/", 5040, tag="a", text="To")
+apart = spa.click("/from/", 5140, tag="a", text="Too late to have caused it")
+
+# trap 5, B09: two views of one page, 30 ms apart
+ghost = Case("ghost")
+ghost.view("/x/", 0, counter=6)
+ghosted = ghost.view("/x/#", 30, counter=7)
+
+# trap 6: a tab left open: a session without any page view
+open_tab = Case("open_tab")
+open_tab("session_start", 0)
+open_tab.click("/old-tab/", 5, tag="div", text="Menu")
+
+# trap 7: a reload after 29 minutes is a second view of the same page in the same session
+reload = Case("reload")
+reload.view("/read/", 0)
+reload.view("/read/", 29 * 60_000, counter=2)
+
+# trap 8, B10: a scrubber and a menu are no repeated clicks; four clicks on one dead button are
+clicks = Case("clicks")
+clicks.view("/watch/", 0)
+scrub = {"tag": "div", "class": "bar", "id": "player-progress-bar-element-01", "label": "Video player"}
+scrubs = [clicks.click("/watch/", after, text=text, **scrub) for after, text in ((2000, "0:42"), (2768, "1:07"))]
+nested = [
+    clicks.click("/watch/", 9000, tag="div", text="Menu panel"),
+    clicks.click("/watch/", 9061, tag="button", text="Menu"),
+]
+fast = [clicks.click("/watch/", after, tag="a", text="Next") for after in (15000, 15400)]  # two are not enough
+dead = [clicks.click("/watch/", after, tag="div", text="Load more") for after in (20000, 20600, 21300, 22000)]
+
+# trap 9: the consent banner's button tells nothing
+consent = Case("consent")
+consent("session_start", 0)
+consent.view("/", 10)
+accepted = consent.click("/", 3000, tag="div", text="Accept", label=None, **{"position left": 0, "position top": 0})
+
+# trap 10: the address changes inside a session
+moving = Case("moving")
+moving.view("/train/", 0)
+moving.view("/station/", 9000, counter=2, ip_address="240.17.4.212", city="Leeds", country="United Kingdom")
+
+# trap 12: a missing page
+missing = Case("missing")
+missing.view("/2016/old-post/", 0, title="404 - Page not found")
+
+# traps 13, 14: what must not be in a mart
+secret = Case("secret")
+secret.view("/private/", 0, user_id=EMAIL, own={"[Amplitude] Session Replay ID": REPLAY})
+secret.click("/private/", 900, tag="a", text="call 020 7946 0999", href="mailto:grace@oakfield-insurance.example")
+
+# trap 15: other alphabets, and a class with a line break in it
+accents = Case("accents")
+accents.view("/señor/", 0, title="Señor’s £20 – guide")
+accents.click("/señor/", 4000, tag="div", text="Más", **{"class": "card\n                        wide"})
+
+# A, B, A, B, A: a loop, and a page come back to
+loop = Case("loop")
+loop_pages = ("/a", "/b", "/b", "/a", "/b", "/a")  # the second /b is a reload
+loop_views = [loop.view(path, number * 4000, counter=number) for number, path in enumerate(loop_pages, start=1)]
+
+# B03, B22: exported again, in another file of the same load and in a later load
+again = Case("again")
+exported = [again("session_start", 0), again.view("/again/", 10)]
+more = [again(VIEW, at, into=second) for at in (9000, 9500, 9900)]  # the later export has three more
+
+# a part whose load commits after a newer one was built
+slow_load = Case("slow", into=[])
+slow = slow_load("session_start", 0)
+
+# B07: two devices with one session_id, and an event outside any session
+twins = [Case("twin_a", at="2026-09-24 12:00:00"), Case("twin_b", at="2026-09-24 12:00:00")]
+for twin in twins:
+    twin("session_start", 0)
+    twin.view("/twins/", 30)
+server = Case("server")
+outside = server("Data Skills Video", 0, session_id=-1, device_id=None, library="http/1.0")
+
+# B14: JSON null and an absent key are one
+nulls = Case("nulls")
+null_user = nulls("session_start", 0)
+absent_user = nulls.view("/null/", 10)
+del absent_user["user_id"]
+
+# B17: integers beyond 2^53
+big = Case("big")
+big_event = big("session_start", 0, event_id=9007199254740993)
+
+# malformed values become NULL, RFC 3339 times are read
+odd = Case("odd")
+rfc = odd("session_start", 0, event_time="2026-09-24T10:00:00.5Z", client_event_time="2026-09-24T12:00:00+02:00",
+          processed_time="2026-09-24T10:00:00", server_received_time="2026:09:24 10:00:00.000000",
+          paying="perhaps", sample_rate="0.5", app="1.5", groups="none")  # fmt: skip
+
+# B23: a session over midnight, with a build between its halves
+night = Case("night", at="2026-09-24 23:50:00")
+night("session_start", 0)
+night.view("/night/", 100)
+tomorrow = {"server_upload_time": "2026-09-25 00:20:01.000000"}
+night.view("/morning/", 30 * 60_000, counter=2, into=second, **tomorrow)
+
+# B26: an event type that nobody has announced
+drift = Case("drift", into=second)
+drift("Course Enrolled", 0)
+
+# delivered again after Amplitude's 7 days: the same $insert_id under another uuid
+repeat = Case("repeat", at="2026-09-10 08:00:00")
+original = repeat("session_start", 0)
+repeated = repeat("session_start", 0, into=second, **{name: original[name] for name in ("$insert_id", "event_id")})
+
+# a person whose user_id changes: the newest counts, whatever the alphabet says
+renamed = Case("renamed", at="2026-09-23 08:00:00")
+renamed("session_start", 0, user_id="zoe@gmail.com")
+renamed.view("/renamed/", 10, into=second, user_id="anna@harbour-retail.example")
+
+# an office: three people on one address, one of whom is known; and a provider with too many companies
+OFFICE, PROVIDER = "192.0.2.200", "192.0.2.201"
+for number, user_id in enumerate((None, "kim@quarry-logistics.example", None)):
+    worker = Case(f"office_{number}", at=f"2026-09-24 13:0{number}:00")
+    worker("session_start", 0, ip_address=OFFICE, user_id=user_id)
+    worker.view("/office/", 900, ip_address=OFFICE)
+for number, user_id in enumerate((None, "a@one-company.example", "b@another-company.example")):
+    guest = Case(f"guest_{number}", at=f"2026-09-24 14:0{number}:00")
+    guest("session_start", 0, ip_address=PROVIDER, user_id=user_id)
+    guest.view("/provider/", 900, ip_address=PROVIDER)

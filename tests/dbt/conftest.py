@@ -1,0 +1,92 @@
+"""One warehouse and one story for all tests of the dbt project: building it is what takes the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.dbt import story
+from tests.dbt.truth import Truth
+from tests.dbt.warehouse import Dbt, Warehouse
+
+SELECT = ("--select", "+tag:amplitude")
+# Of models only: what depends on when and from which file something was loaded.
+LOAD_COLUMNS = {"loaded_at", "source_file", "source_row", "processed_at"}
+Table = list[tuple[Any, ...]]
+
+
+@dataclass
+class Built:
+    """What the story left behind at each step."""
+
+    warehouse: Warehouse
+    dbt: Dbt
+    manifest: Any
+    clean_day: list[str] = field(default_factory=list)  # dbt's warnings
+    drift: list[str] = field(default_factory=list)
+    tables: dict[str, dict[str, Table]] = field(default_factory=dict)  # step → model → rows
+    loads: list[story.Load] = field(default_factory=list)
+
+    def load(self, loads: Iterator[story.Load]) -> None:
+        for load in loads:
+            self.warehouse.load(load.events, load.source_file, load.loaded_at)
+            self.loads.append(load)
+
+    def truth(self) -> Truth:
+        """Of what was loaded, in the order of LOADED_AT, file and row."""
+        loads = sorted(self.loads, key=lambda load: (load.loaded_at, load.source_file))
+        return Truth(event for load in loads for event in load.events)
+
+    def rows(self, model: str, **equal: Any) -> list[dict[str, Any]]:
+        where = " and ".join(f"{name} = %s" for name in equal) or "true"
+        return self.warehouse.query(f"select * from {self.relation(model)} where {where}", list(equal.values()))
+
+    def relation(self, model: str) -> str:
+        return self.manifest.nodes[f"model.amplitude.{model}"].relation_name
+
+    def models(self, *materialized: str) -> list[str]:
+        nodes = self.manifest.nodes.values()
+        return [
+            node.name
+            for node in nodes
+            if node.resource_type == "model" and node.config.materialized in (materialized or ("incremental", "table"))
+        ]
+
+    def keep(self, step: str) -> None:
+        self.tables[step] = {model: self.table(model) for model in self.models()}
+
+    def table(self, model: str, without: set[str] | frozenset[str] = frozenset()) -> Table:
+        rows = self.rows(model)
+        return sorted(
+            (tuple(sorted((k, str(v)) for k, v in row.items() if k not in without)) for row in rows), key=repr
+        )
+
+
+@pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    started = Warehouse(tmp_path_factory.mktemp("dbt"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def built(warehouse: Warehouse) -> Built:
+    """Built on an empty source, then a clean day, then late news, then nothing new, then in full."""
+    dbt = Dbt(warehouse)
+    made = Built(warehouse, dbt, dbt.parse())
+    dbt("run", *SELECT)
+    made.load(story.first_loads())
+    dbt("build", *SELECT)
+    made.clean_day = dbt.log
+    made.load(story.second_loads())
+    dbt("build", *SELECT)
+    made.drift = dbt.log
+    made.keep("incremental")
+    dbt("run", *SELECT)
+    made.keep("again")
+    dbt("run", *SELECT, "--full-refresh")
+    made.keep("full refresh")
+    return made

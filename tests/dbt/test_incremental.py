@@ -1,0 +1,53 @@
+"""However events arrive, the tables end the same; and what is stored stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.dbt.conftest import LOAD_COLUMNS, Built
+
+
+def test_a_clean_day_builds_without_a_warning(built: Built):
+    assert built.clean_day == []
+
+
+def test_incremental_equals_a_full_refresh(built: Built):
+    for model in built.models():
+        assert _without_load(built, "incremental", model) == _without_load(built, "full refresh", model), model
+
+
+def test_a_build_without_new_data_changes_no_row_of_an_incremental_model(built: Built):
+    """Times of builds and loads included. B21: run twice, the same rows."""
+    for model in built.models("incremental"):
+        assert built.tables["again"][model] == built.tables["incremental"][model], model
+
+
+def test_no_model_is_empty(built: Built):
+    empty = [model for model in built.models() if not built.tables["incremental"][model]]
+    assert empty == []
+
+
+def test_every_loaded_uuid_is_in_the_events_once(built: Built):
+    """B02, B03, B22, B24: late, exported again, twice in a batch, after days without a build."""
+    uuids = [row["uuid"] for row in built.rows("int_amplitude__events")]
+    assert sorted(uuids) == sorted({event["uuid"] for load in built.loads for event in load.events})
+
+
+def test_the_first_load_of_an_event_wins(built: Built):
+    first = {}
+    for load in sorted(built.loads, key=lambda load: load.loaded_at):
+        for number, event in enumerate(load.events, start=1):
+            first.setdefault(event["uuid"], (load.source_file, number))
+    for row in built.rows("int_amplitude__events"):
+        assert (row["source_file"], row["source_row"]) == first[row["uuid"]]
+
+
+def _without_load(built: Built, step: str, model: str) -> list[tuple[tuple[str, str], ...]]:
+    return sorted(
+        (tuple(cell for cell in row if cell[0] not in LOAD_COLUMNS) for row in built.tables[step][model]), key=repr
+    )
+
+
+@pytest.fixture(autouse=True)
+def _built(built: Built) -> None:
+    """Each test reads the same story."""
