@@ -49,15 +49,23 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckedMember(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified member. `digests` has 8 bytes a good line: the lower half of MD5(uuid), in file order."""
+    """A verified member, and the part that it becomes."""
 
     member: Member
     part: Part
-    digests: bytes
     unknown_keys: dict[str, int]
     json_bytes: int
     elsewhere: int  # lines whose server_upload_time lies in another hour than the member's name
     cleaned: str = ""  # path of the part's bytes when lines were taken out of it
+
+
+class CheckedHour(msgspec.Struct, frozen=True, kw_only=True):
+    """The members of an hour that hold lines, in order; their uuids and uuid digest taken together."""
+
+    hour: datetime
+    members: list[CheckedMember] = []
+    uuids: int = 0
+    digest: str = "0"
 
 
 def list_members(archive: Path, window: Window, project: int) -> list[Member]:
@@ -127,10 +135,19 @@ def _named(archive: Path, entry: zipfile.ZipInfo, index: int) -> Member:
     )
 
 
-def check_member(member: Member, prefix: str, work: Path) -> CheckedMember:
+def check_hour(members: list[Member], prefix: str, work: Path) -> CheckedHour:
+    """Verifies, counts and names all members of one hour. Raises DamagedError (see check_member)."""
+    results = [check_member(member, prefix, work) for member in members]
+    uuids, digest = uuid_figures(digests for _, digests in results)
+    checked = [each for each, _ in results if each.part.rows or each.part.bad_lines]
+    return CheckedHour(hour=members[0].hour, members=checked, uuids=uuids, digest=digest)
+
+
+def check_member(member: Member, prefix: str, work: Path) -> tuple[CheckedMember, bytearray]:
     """Verifies and counts one member and names its object. Writes a cleaned copy into `work` if lines are bad.
 
-    Raises DamagedError when a checksum is wrong, the end is missing, or no line lies in the member's hour.
+    Returns also 8 bytes a good line: the lower half of MD5(uuid), in file order. Raises DamagedError when a checksum is
+    wrong, the end is missing, or no line lies in the member's hour.
     """
     tally = LineTally(format_hour(member.hour))
     source = _Source(member)
@@ -165,18 +182,18 @@ def check_member(member: Member, prefix: str, work: Path) -> CheckedMember:
         quarantine_key=quarantine_key,
         bad_lines=tally.bad,
     )
-    return CheckedMember(
+    checked = CheckedMember(
         member=member,
         part=part,
-        digests=bytes(tally.digests),
         unknown_keys=dict(sorted(tally.unknown_keys.items())),
         json_bytes=source.json_bytes,
         elsewhere=tally.elsewhere,
         cleaned=cleaned,
     )
+    return checked, tally.digests
 
 
-def uuid_figures(digests: Iterable[bytes]) -> tuple[int, str]:
+def uuid_figures(digests: Iterable[bytes | bytearray]) -> tuple[int, str]:
     """Distinct uuids and their digest (decimal sum of the lower 64 bits of MD5), of all members of an hour.
 
     In buckets, so that the numbers of a large hour are never Python objects all at once.

@@ -1,4 +1,4 @@
-"""Checks members of archives on two cores: in this process, and in one helper process beside it.
+"""Checks hours of archives on two cores: in this process, and in one helper process beside it.
 
 The helper (`python -m scripts.pipeline.checkers`) takes a task a line on stdin and answers a line on stdout. It imports
 little, and ends when its stdin does, however its parent ended.
@@ -13,40 +13,40 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from scripts.pipeline import errors
-from scripts.pipeline.archive import CheckedMember, Member, check_member
+from scripts.pipeline.archive import CheckedHour, Member, check_hour
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Task(msgspec.Struct):
-    member: Member
+    members: list[Member]
     prefix: str
     work: str
 
 
 class _Answer(msgspec.Struct):
-    """`error` is the name of a class in scripts.pipeline.errors; empty when the member is whole."""
+    """`error` is the name of a class in scripts.pipeline.errors; empty when the hour is whole."""
 
-    checked: CheckedMember | None = None
+    checked: CheckedHour | None = None
     error: str = ""
     message: str = ""
 
 
 class Checkers:
-    """Two lanes that check members for any number of threads. `prefix`: of part keys; `work`: for cleaned copies."""
+    """Two lanes that check hours for any number of threads. `prefix`: of part keys; `work`: for cleaned copies."""
 
     def __init__(self, prefix: str, work: Path) -> None:
         self._prefix = prefix
         self._work = work
-        self._tasks: queue.SimpleQueue[tuple[Future[CheckedMember], Member]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Future[CheckedHour], list[Member]]] = queue.SimpleQueue()
         self._helper = subprocess.Popen(
             [sys.executable, "-m", "scripts.pipeline.checkers"],
             stdin=subprocess.PIPE,
@@ -56,31 +56,31 @@ class Checkers:
         for check in (self._check_here, self._check_there):
             threading.Thread(target=self._serve, args=(check,), daemon=True).start()
 
-    def check(self, members: Iterable[Member]) -> Iterator[CheckedMember]:
-        """Starts to check members and returns the results in order. Raises a member's error, a PipelineError."""
-        futures: deque[Future[CheckedMember]] = deque()
-        for member in members:
+    def check(self, members: Iterable[Member]) -> list[CheckedHour]:
+        """Checks members, which are sorted by hour. Raises the error of the first bad hour, a PipelineError."""
+        futures: list[Future[CheckedHour]] = []
+        for _, hour in groupby(members, key=lambda member: member.hour):
             futures.append(Future())
-            self._tasks.put((futures[-1], member))
-        return (futures.popleft().result() for _ in range(len(futures)))
+            self._tasks.put((futures[-1], list(hour)))
+        return [future.result() for future in futures]
 
     def close(self) -> None:
         self._helper.kill()
         self._helper.wait()
 
-    def _serve(self, check: Callable[[Member], CheckedMember]) -> None:
+    def _serve(self, check: Callable[[list[Member]], CheckedHour]) -> None:
         while True:
-            future, member = self._tasks.get()
+            future, members = self._tasks.get()
             try:
-                future.set_result(check(member))
+                future.set_result(check(members))
             except Exception as error:  # noqa: BLE001 (it belongs to whoever asked)
                 future.set_exception(error)
 
-    def _check_here(self, member: Member) -> CheckedMember:
-        return check_member(member, self._prefix, self._work)
+    def _check_here(self, members: list[Member]) -> CheckedHour:
+        return check_hour(members, self._prefix, self._work)
 
-    def _check_there(self, member: Member) -> CheckedMember:
-        task = _Task(member, self._prefix, str(self._work))
+    def _check_there(self, members: list[Member]) -> CheckedHour:
+        task = _Task(members, self._prefix, str(self._work))
         assert self._helper.stdin
         assert self._helper.stdout
         try:
@@ -103,7 +103,7 @@ def _help() -> None:
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=_Task)
         try:
-            answer = _Answer(checked=check_member(task.member, task.prefix, Path(task.work)))
+            answer = _Answer(checked=check_hour(task.members, task.prefix, Path(task.work)))
         except errors.PipelineError as error:
             answer = _Answer(error=type(error).__name__, message=str(error))
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")

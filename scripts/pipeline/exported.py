@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 
-import msgspec
-
-from scripts.pipeline.archive import CheckedMember, list_members, open_member, shown, uuid_figures
+from scripts.pipeline.archive import CheckedHour, CheckedMember, list_members, open_member, shown
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.export_api import Answer
@@ -24,15 +21,6 @@ from scripts.pipeline.hours import Window, settled
 from scripts.pipeline.records import Manifest, ManifestLine, Outcome, PlanLine
 
 log = logging.getLogger("pipeline")
-
-
-@dataclass(frozen=True)
-class CheckedHour:
-    """The members of an hour that hold lines, in order, with the figures of their uuids taken together."""
-
-    members: list[CheckedMember]
-    uuids: int
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -45,21 +33,12 @@ class Exported:
     hours: dict[datetime, CheckedHour]
 
 
-NOTHING = CheckedHour([], 0, "0")
-
-
 def check_archive(checkers: Checkers, archive: Path, window: Window, project: int) -> dict[datetime, CheckedHour]:
     """Verifies every member of an archive. Raises DamagedError, or ConfigurationError for another project's."""
     members = list_members(archive, window, project)
     if not members:
         raise DamagedError("the answer was 200 with a ZIP that holds no hour; no data would be a 404.")
-    hours = {}
-    for hour, found in groupby(checkers.check(members), key=lambda checked: checked.member.hour):
-        checked = [each for each in found if each.part.rows or each.part.bad_lines]
-        uuids, digest = uuid_figures(each.digests for each in checked)
-        # The digests of a whole window would be most of our memory.
-        hours[hour] = CheckedHour([msgspec.structs.replace(each, digests=b"") for each in checked], uuids, digest)
-    return hours
+    return {checked.hour: checked for checked in checkers.check(members)}
 
 
 class Recorder:
@@ -86,7 +65,7 @@ class Recorder:
         now = self._now or datetime.fromisoformat(answer.server_time or answer.exported_at)
         self.counts["bytes"] += answer.bytes
         for hour in exported.window.hours():
-            checked = exported.hours.get(hour, NOTHING)
+            checked = exported.hours.get(hour, CheckedHour(hour=hour))
             if not settled(hour, now, self._latency_hours):
                 yield self._line(asked[hour], "young")
                 continue

@@ -62,7 +62,7 @@ def test_a_member_is_counted_by_definition(tmp_path, monkeypatch, lines, block, 
     content = gzip.compress(text[:middle]) + (gzip.compress(text[middle:]) if halves else b"")
     (tmp_path / "a.zip").write_bytes(zipped({member_name(3): content}))
     (member,) = list_members(tmp_path / "a.zip", Window(HOUR, HOUR), PROJECT)
-    result = check_member(member, "p", tmp_path)
+    result, digests = check_member(member, "p", tmp_path)
 
     kept = [line for line in lines if _is_event(line)]
     events = [json.loads(line) for line in kept]
@@ -72,7 +72,7 @@ def test_a_member_is_counted_by_definition(tmp_path, monkeypatch, lines, block, 
     assert [found.line for found in part.bad_lines] == [
         number for number, line in enumerate(lines, start=1) if line.strip() and not _is_event(line)
     ]
-    assert uuid_figures([result.digests]) == (
+    assert uuid_figures([digests]) == (
         len(uuids),
         str(sum(int(hashlib.md5(uuid.encode()).hexdigest()[16:], 16) for uuid in uuids)),
     )

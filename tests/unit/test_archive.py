@@ -18,7 +18,7 @@ import pytest
 
 from scripts.pipeline import archive as archives
 from scripts.pipeline import event_lines
-from scripts.pipeline.archive import check_member, list_members, uuid_figures
+from scripts.pipeline.archive import check_hour, check_member, list_members, uuid_figures
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.errors import ConfigurationError, DamagedError
 from scripts.pipeline.hours import Window
@@ -35,7 +35,7 @@ def listed(path: Path, content: bytes):
 
 def checked(tmp_path: Path, lines: bytes, hour: int = 3):
     (member,) = listed(tmp_path / "a.zip", zipped({member_name(hour): gzip.compress(lines)}))
-    return check_member(member, "python-import", tmp_path)
+    return check_member(member, "python-import", tmp_path)[0]
 
 
 def test_members_are_read_from_nested_folders_and_markers_are_left_out(tmp_path):
@@ -132,7 +132,7 @@ def test_b11_a_changed_byte_is_found_by_checksum(tmp_path):
 def test_b11_a_member_that_is_no_whole_gzip_is_damaged(tmp_path, content):
     (member,) = listed(tmp_path / "a.zip", zipped({member_name(3): content}))
     if not content:
-        assert check_member(member, "p", tmp_path).part.rows == 0
+        assert check_member(member, "p", tmp_path)[0].part.rows == 0
         return
     with pytest.raises(DamagedError, match=r"_3#0\.json\.gz is damaged"):
         check_member(member, "p", tmp_path)
@@ -141,7 +141,7 @@ def test_b11_a_member_that_is_no_whole_gzip_is_damaged(tmp_path, content):
 def test_a_member_may_be_several_gzips_in_a_row_and_end_without_newline(tmp_path):
     content = packed([event("a"), event("b")]) + gzip.compress(event("c"))
     (member,) = listed(tmp_path / "a.zip", zipped({member_name(3): content}))
-    assert check_member(member, "p", tmp_path).part.rows == 3
+    assert check_member(member, "p", tmp_path)[0].part.rows == 3
 
 
 @pytest.mark.parametrize(
@@ -269,12 +269,12 @@ def test_the_helper_process_checks_like_this_one_and_passes_errors_on(tmp_path):
     bad = listed(tmp_path / "bad.zip", zipped({member_name(3): GOOD[:-4]}))
     checkers = Checkers("p", tmp_path)
     try:
-        results = list(checkers.check(good))
-        assert [result.member for result in results] == good
-        assert results == [check_member(member, "p", tmp_path) for member in good]
+        results = checkers.check(good)
+        assert [result.members[0].member for result in results] == good
+        assert results == [check_hour([member], "p", tmp_path) for member in good]
         for _ in range(6):  # whichever of the two gets it
             with pytest.raises(DamagedError, match="is damaged"):
-                list(checkers.check(bad))
+                checkers.check(bad)
     finally:
         checkers.close()
 
@@ -316,8 +316,9 @@ def test_real_events_have_exactly_the_known_keys(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped({name: content}))
     hour = datetime(2023, 8, 25, 11, tzinfo=UTC)
     (member,) = list_members(tmp_path / "a.zip", Window(hour, hour), 434735)
-    result = check_member(member, "p", tmp_path)
+    hour = check_hour([member], "p", tmp_path)
+    (result,) = hour.members
     assert (result.part.rows, result.part.bad_lines, result.unknown_keys, result.elsewhere) == (2, [], {}, 0)
-    assert uuid_figures([result.digests])[1] == str(
+    assert hour.digest == str(
         sum(int(hashlib.md5(json.loads(line)["uuid"].encode()).hexdigest()[16:], 16) for line in lines.splitlines())
     )
