@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-KEYS = (  # facts of the Export API: always these 55, in this order
+_KEYS = (  # an exported event has always these 55, in this order
     "$insert_id $insert_key $schema adid amplitude_attribution_ids amplitude_event_type amplitude_id app city"
     " client_event_time client_upload_time country data data_type device_brand device_carrier device_family device_id"
     " device_manufacturer device_model device_type dma event_id event_properties event_time event_type"
@@ -17,7 +17,8 @@ KEYS = (  # facts of the Export API: always these 55, in this order
     " location_lng os_name os_version partner_id paying plan platform processed_time region sample_rate"
     " server_received_time server_upload_time session_id source_id start_version user_creation_time user_id"
     " user_properties uuid version_name"
-).split()  # noqa: SIM905
+)
+KEYS = _KEYS.split()
 VIEW, CLICK = "[Amplitude] Page Viewed", "[Amplitude] Element Clicked"
 SITE = "https://www.learning-school.example"
 EMAIL, ADDRESS, REPLAY = "grace.reader@oakfield-insurance.example", "240.17.4.211", "device-replay/1790218900000"

@@ -30,7 +30,7 @@ class Event:
     kind: str | None = None  # of a click: consent, media
 
     def __getattr__(self, name: str) -> Any:
-        return self.raw[name]
+        return self.raw.get(name)
 
     def own(self, name: str) -> Any:
         return self.raw["event_properties"].get(name)
@@ -294,7 +294,7 @@ def _ordered(key: Session, events: list[Event]) -> Visit:
     page_views: list[Event] = []
     for event in visit.by_time:
         if event.is_view:
-            same = view_before is not None and event.page == view_before.page
+            same = view_before is not None and event.page is not None and event.page == view_before.page
             event.ghost = same and event.time - view_before.time <= GHOST
             view_before = event
             if not event.ghost:
@@ -342,7 +342,7 @@ def _issues(visit: Visit) -> Iterator[dict[str, Any]]:
                 signs[event.uuid] |= {"clicks_in_run": len(run), "is_repeated_click": len(run) >= 3}
         pages: list[str | None] = []
         for event in visit.page_views:
-            if pages and pages[-1] == event.page:
+            if event.page is None or (pages and pages[-1] == event.page):
                 continue
             returns = pages.count(event.page)
             loop = len(pages) > 1 and pages[-2] == event.page

@@ -112,16 +112,13 @@ counted_clicks as (
 
 ),
 
--- visits of pages: a reload is the same visit
 views as (
 
     select
         uuid,
         session_key,
         page,
-        step_order,
-        lag(page) over (partition by session_key order by step_order) as previous_page,
-        row_number() over (partition by session_key order by step_order desc) = 1 as is_last_view
+        step_order
     from events
     where
         is_page_view
@@ -129,14 +126,25 @@ views as (
 
 ),
 
+known_pages as (
+
+    select
+        *,
+        lag(page) over (partition by session_key order by step_order) as previous_page
+    from views
+    where page is not null
+
+),
+
+-- a view right after a view of the same page is a reload: the same visit
 visits as (
 
     select
         uuid,
-        lag(page, 2) over (partition by session_key order by step_order) as page_before_last,
         page,
+        lag(page, 2) over (partition by session_key order by step_order) as page_before_last,
         row_number() over (partition by session_key, page order by step_order) - 1 as returns
-    from views
+    from known_pages
     where
         previous_page is null
         or page != previous_page
@@ -150,7 +158,7 @@ last_views as (
         session_key,
         step_order
     from views
-    where is_last_view
+    qualify row_number() over (partition by session_key order by step_order desc) = 1
 
 ),
 
