@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE_FOLDERS = ("scripts", "dbt", "snowflake")
 NOT_UPLOADED = {"__pycache__", "target", "logs", "dbt_packages"}
 CONFIGURATION = (ROOT / "docker/kestra.yml", ENGINE_DIR / "overlay.yml")  # the later one wins
-JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m")
+JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Dstdout.encoding=UTF-8")
 LAST_EVENTS = {"done", "finished", "error"}
 STOP_SECONDS = 30
 
@@ -101,10 +101,19 @@ class Engine:
         """What the engine says for itself; of interest when it does not start or ends."""
         return self._state / "engine.log"
 
+    @property
+    def pid(self) -> int:
+        """Process id of the JVM, which is also the id of its process group."""
+        return self._process.pid
+
     def _start(self, log_mode: str) -> None:
         for folder in ("h2", "storage", "work"):
             (self._state / folder).mkdir(parents=True, exist_ok=True)
-        settings = {"STATE_DIR": str(self._state), "KESTRA_ENCRYPTION_KEY": self._encryption_key()}
+        settings = {
+            "STATE_DIR": str(self._state),
+            "KESTRA_ENCRYPTION_KEY": self._encryption_key(),
+            "LANG": "C.UTF-8",  # without one Java reads the environment as ASCII
+        }
         with self.log_file.open(log_mode) as log:
             self._process = subprocess.Popen(
                 [

@@ -1,36 +1,41 @@
-"""One S3 and one local Snowflake for all tests of this folder; each test deploys to a database of its own."""
+"""One real Kestra engine for all engine tests of this folder; it starts only when a test asks for it."""
 
 from __future__ import annotations
 
+import base64
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests import s3, warehouse
+from local.engine import Engine
+from local.java import EngineBuild, ensure_engine
+
+PROJECT = Path(__file__).parent / "engine_project"
 
 
 @pytest.fixture(scope="session")
-def s3_server():
-    with s3.serving() as running:
-        running.create_bucket()
-        yield running
+def build() -> EngineBuild:
+    return ensure_engine()
 
 
 @pytest.fixture(scope="session")
-def snowflake_server(s3_server, tmp_path_factory):
-    with warehouse.serving(tmp_path_factory.mktemp("snowflake"), s3_server.url) as running:
-        yield running
+def engine_environment() -> dict[str, str]:
+    """What engine and tasks may see: one setting, one secret, and where python is."""
+    return {
+        "PATH": os.environ["PATH"],
+        "VIRTUAL_ENV": sys.prefix,
+        "ENV_PLACE": "Zürich",
+        "SECRET_TOKEN": base64.b64encode(b"s3cr3t-t0k3n").decode(),
+    }
 
 
-@pytest.fixture
-def environment(s3_server, snowflake_server, monkeypatch, tmp_path):
-    """Points the settings at both servers; returns a function that chooses the database."""
-    monkeypatch.chdir(tmp_path)  # no .env of the developer
-    for name, value in s3.settings_for(s3_server, DATA_DIR=str(tmp_path / "data")).items():
-        monkeypatch.setenv(name, value)
-
-    def choose(database: str) -> str:
-        for name, value in snowflake_server.settings(database).items():
-            monkeypatch.setenv(name, value)
-        return database
-
-    choose("AMPLITUDE")
-    return choose
+@pytest.fixture(scope="session")
+def engine(
+    build: EngineBuild, engine_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    with Engine(build, tmp_path_factory.mktemp("kestra"), engine_environment) as engine:
+        engine.load(PROJECT)
+        yield engine

@@ -48,7 +48,7 @@ def test_a_flow_runs_and_hands_over_its_file(engine: Engine):
 def test_settings_reach_the_task_and_its_secret_is_masked_in_the_log(engine: Engine):
     events = run(engine.run("hello"))
 
-    assert logs(events, "greet") == ["day none place Leeds token ******"]
+    assert logs(events, "greet") == ["day none place Zürich token ******"]
 
 
 def test_three_thousand_lines_arrive_complete_and_in_order(engine: Engine):

@@ -5,7 +5,7 @@ import io.kestra.core.models.flows.Input;
 import io.kestra.core.models.tasks.OutputFilesInterface;
 import io.kestra.core.models.tasks.Task;
 import io.kestra.core.runners.pebble.PebbleEngineFactory;
-import io.kestra.core.serializers.JacksonMapper;
+import io.kestra.core.serializers.YamlParser;
 import io.kestra.core.utils.ListUtils;
 import io.kestra.core.utils.MapUtils;
 import io.kestra.plugin.core.flow.Subflow;
@@ -49,11 +49,8 @@ final class Expressions {
 
     /** Calls refuse with path and reason for each name that cannot be found. */
     void check(FlowCheck.Parsed flow, Map<String, FlowCheck.Parsed> flows, BiConsumer<String, String> refuse) {
-        try {
-            walk(JacksonMapper.ofYaml().readValue(flow.source().content(), Object.class), "", (path, text) -> text(flow, flows, text, reason -> refuse.accept(path, reason)));
-        } catch (com.fasterxml.jackson.core.JsonProcessingException e) {
-            throw new IllegalStateException(e);
-        }
+        walk(YamlParser.parse(flow.source().content(), Map.class), "", (path, text) ->
+            text(flow, flows, text, reason -> refuse.accept(path, reason)));
     }
 
     private interface Refuse {
@@ -62,8 +59,9 @@ final class Expressions {
 
     private static void walk(Object node, String path, BiConsumer<String, String> each) {
         if (node instanceof Map<?, ?> map) {
-            // Ids of tasks and triggers are unique in a flow: they say more than positions.
-            String here = map.containsKey("type") && map.get("id") instanceof String id ? id : path;
+            String here = map.get("id") instanceof String id && map.get("type") instanceof String type
+                ? (type.contains(".") ? id : path.replaceFirst("\\[\\d+]$", "." + id)) // ids say more than positions
+                : path;
             map.forEach((key, value) -> {
                 if (!PROSE.contains(String.valueOf(key))) {
                     walk(value, here.isEmpty() ? String.valueOf(key) : here + "." + key, each);

@@ -94,15 +94,16 @@ final class FlowCheck {
             GenericFlow.fromYaml(TenantService.MAIN_TENANT, source.content()); // finds duplicate keys; validate does not
             String found = flows.validate(TenantService.MAIN_TENANT, List.of(source)).getFirst().getConstraints();
             if (found != null) {
-                refuse("", found.strip() + (found.contains("\"io.kestra.plugin.scripts.python") || found.contains("io.kestra.plugin.dbt")
-                    ? " (the stand-in of this task type knows these properties only; --plugins DIR takes the real plugin)" : ""));
+                String hint = found.contains("(class io.kestra.plugin.scripts.python.") || found.contains("(class io.kestra.plugin.dbt.")
+                    ? " (the stand-in of this task type knows these properties only; --plugins DIR takes the real plugin)" : "";
+                refuse("", withoutPrefix(found) + hint);
                 return null;
             }
             if (documents.readAll().size() != 1) {
                 refuse("", "holds more than one YAML document; Kestra would load the first one only");
             }
         } catch (ConstraintViolationException | IOException e) {
-            refuse("", e.getMessage().strip());
+            refuse("", withoutPrefix(e.getMessage()));
             return null;
         }
         Flow flow = YamlParser.parse(source.content(), Flow.class);
@@ -113,6 +114,10 @@ final class FlowCheck {
             refuse("namespace", flow.getNamespace() + " must be " + namespace);
         }
         return refusals.size() == before ? flow : null;
+    }
+
+    private static String withoutPrefix(String message) {
+        return message.strip().replaceFirst("^(Validation error|Illegal \\w+ source): ", "");
     }
 
     /** Checks each constant of a dynamic property in this object and all below it, and collects the tasks. */
@@ -218,7 +223,10 @@ final class FlowCheck {
 
     private void trigger(Flow flow, AbstractTrigger trigger) {
         if (trigger instanceof Schedulable schedule) {
-            given(trigger.getId() + ".inputs", flow, MapUtils.emptyOnNull(schedule.getInputs()));
+            Map<String, Object> values = MapUtils.emptyOnNull(schedule.getInputs());
+            given(trigger.getId() + ".inputs", flow, values);
+            values.entrySet().stream().filter(each -> Expressions.isTemplate(String.valueOf(each.getValue()))).forEach(each ->
+                refuse(trigger.getId() + ".inputs." + each.getKey(), "must be a constant: each run would be born FAILED"));
         }
     }
 

@@ -1,0 +1,107 @@
+"""Finding a JDK and Maven, and building only when needed; Maven itself is a script here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local import java
+from local.java import BuildError, ensure_engine, find_jdk
+
+MAVEN = """#!/bin/sh
+echo "$JAVA_HOME" >> {calls}
+/bin/mkdir -p target/lib target/plugins && /usr/bin/touch target/lib/engine.jar
+[ ! -e {broken} ] || {{ echo "[ERROR] no such class"; exit 1; }}
+"""
+
+
+def jdk(home: Path, version: str, *, compiler: bool = True) -> Path:
+    (home / "bin").mkdir(parents=True)
+    (home / "release").write_text(f'IMPLEMENTOR="X"\nJAVA_VERSION="{version}"\n')
+    for name in ("java", "javac") if compiler else ("java",):
+        (home / "bin" / name).touch(mode=0o755)
+    return home
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with nothing installed, and an engine project with one source file."""
+    monkeypatch.setattr(java, "JDK_FOLDERS", ((tmp_path / "jvm", "*"),))
+    monkeypatch.setattr(java, "ENGINE_DIR", tmp_path / "kestra")
+    monkeypatch.setattr(java, "TARGET", tmp_path / "kestra/target")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "kestra/src").mkdir(parents=True)
+    (tmp_path / "kestra/pom.xml").write_text("<project/>")
+    (tmp_path / "kestra/src/Main.java").write_text("one")
+    return tmp_path
+
+
+def maven(machine: Path) -> Path:
+    """Installs the script; returns the file in which it notes its calls."""
+    calls = machine / "calls"
+    script = machine / "bin/mvn"
+    script.write_text(MAVEN.format(calls=calls, broken=machine / "broken"))
+    script.chmod(0o755)
+    return calls
+
+
+def test_java_home_wins_then_path_then_the_newest_in_the_usual_folders(machine: Path, monkeypatch: pytest.MonkeyPatch):
+    jdk(machine / "jvm/21", "21.0.1")
+    newest = jdk(machine / "jvm/25", "25")
+    assert find_jdk() == newest
+
+    on_path = jdk(machine / "path", "22")
+    (machine / "bin/java").symlink_to(on_path / "bin/java")
+    assert find_jdk() == on_path
+
+    named = jdk(machine / "named", "23.0.2")
+    monkeypatch.setenv("JAVA_HOME", str(named))
+    assert find_jdk() == named
+
+
+def test_an_old_jdk_and_a_jre_are_passed_over_and_named_when_nothing_else_is_there(machine: Path):
+    jdk(machine / "jvm/17", "17.0.15")
+    jdk(machine / "jvm/jre", "25", compiler=False)
+
+    with pytest.raises(BuildError) as error:
+        ensure_engine()
+
+    assert "needs a JDK >= 21" in str(error.value)
+    assert f"{machine / 'jvm/17'} (17)" in str(error.value)
+    assert "adoptium.net" in str(error.value)
+
+
+def test_a_missing_maven_is_told_with_what_to_install(machine: Path):
+    jdk(machine / "jvm/21", "21.0.1")
+
+    with pytest.raises(BuildError, match=r"no `mvn` on PATH.*maven\.apache\.org"):
+        ensure_engine()
+
+
+def test_maven_runs_once_with_that_jdk_and_again_only_when_a_source_changed(machine: Path):
+    home, calls = jdk(machine / "jvm/21", "21.0.1"), maven(machine)
+
+    first = ensure_engine()
+    assert (first.java, first.class_path) == (home / "bin/java", str(machine / "kestra/target/lib/engine.jar"))
+    ensure_engine()
+    assert calls.read_text().splitlines() == [str(home)]
+
+    (machine / "kestra/src/Main.java").write_text("two")
+    ensure_engine()
+    assert len(calls.read_text().splitlines()) == 2
+
+
+def test_a_build_that_failed_or_was_killed_is_not_taken_for_a_whole_one(machine: Path):
+    jdk(machine / "jvm/21", "21.0.1")
+    calls = maven(machine)
+    (machine / "broken").touch()
+
+    with pytest.raises(BuildError, match="no such class"):
+        ensure_engine()
+    (machine / "broken").unlink()
+    ensure_engine()
+
+    assert len(calls.read_text().splitlines()) == 2
