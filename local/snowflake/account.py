@@ -103,7 +103,13 @@ class Account:
 
     def _attach(self, database: str) -> None:
         self._duck.execute(f"attach {text(str(self._file(database)))} as {quoted(database)}")
-        self._duck.execute(f"begin transaction; {prepare_database_ddl(database)}; commit")
+        cursor = self.cursor()
+        cursor.execute("begin transaction")
+        try:
+            cursor.execute(prepare_database_ddl(database))
+            cursor.execute("commit")
+        finally:
+            cursor.close()
         self.catalog.load(database)
 
     # ---- sessions

@@ -10,7 +10,8 @@ from local.snowflake.errors import already_exists, compilation, not_found, unsup
 from local.snowflake.lexer import Reader, Unexpected
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
-from local.snowflake.tables import IGNORED_PROPERTIES, comment as set_comments, forget_loads
+from local.snowflake.tables import IGNORED_PROPERTIES, forget_loads
+from local.snowflake.tables import comment as set_comments
 from local.snowflake.translate import parse
 
 CONTAINER_PROPERTIES = {

@@ -95,7 +95,7 @@ def text_lengths(session: Session, place: Name) -> dict[str, int]:
     ).fetchall()
     lengths = {}
     for (check,) in found:
-        match = re.search(r'length\("?(.+?)"?\) <= (\d+)', check)
+        match = re.search(r'length\("?(.+?)"?\) > (\d+)', check)
         if match:
             lengths[match[1]] = int(match[2])
     return lengths

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from local.snowflake import access, copying, ddl, describe, objects, pipes, procedures, show, streams, tables, tasks
 from local.snowflake import session_statements as of_session
 from local.snowflake import sql as plain_sql
-from local.snowflake.errors import compilation, unsupported
-from local.snowflake.lexer import Reader, tokens
+from local.snowflake.errors import SnowflakeError, compilation, unsupported
+from local.snowflake.lexer import Reader, Unexpected, tokens
 from local.snowflake.results import Result
 from local.snowflake.session import Session
 
@@ -33,12 +33,12 @@ def run(session: Session, text: str) -> Result:
         count = 1 + sum(token.text == ";" for token in reader.tokens)
         raise _statement_count(count)
     handler = _HANDLERS.get(first)
+    if handler is None and first not in {"SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "(", "VALUES"}:
+        raise Unexpected(reader.peek())
     return handler(session, reader) if handler else plain_sql.run(session, text)
 
 
-def _statement_count(count: int) -> Exception:
-    from local.snowflake.errors import SnowflakeError
-
+def _statement_count(count: int) -> SnowflakeError:
     message = f"Actual statement count {count} did not match the desired statement count 1."
     return SnowflakeError(8, message, "0A000")
 
@@ -115,13 +115,7 @@ def _kind(reader: Reader, verb: str) -> str:
     for kind in objects.KINDS:
         if reader.take(*kind.split()):
             return objects.KINDS[kind]
-    raise _unexpected(reader)
-
-
-def _unexpected(reader: Reader) -> Exception:
-    from local.snowflake.lexer import Unexpected
-
-    return Unexpected(reader.peek())
+    raise Unexpected(reader.peek())
 
 
 def _refuse(what: str) -> Handler:

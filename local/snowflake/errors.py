@@ -98,6 +98,10 @@ def _syntax_of_sqlglot(error: sqlglot.errors.SqlglotError, sql: str) -> Snowflak
 def _of_duckdb(error: duckdb.Error, sql: str) -> SnowflakeError:
     text = str(error).split("\n\nLINE ")[0].strip()
     first = text.split("\n")[0]
+    ours = text.rsplit("SNOWFLAKE", 1)
+    if len(ours) == 2 and (found := re.match(r"(\d+)\|(\w+)\|(.*)", ours[1], re.S)) is not None:
+        message = found[3].strip().removesuffix(")" if isinstance(error, duckdb.ConstraintException) else "")
+        return SnowflakeError(int(found[1]), message, found[2])  # raised by one of our macros
     if isinstance(error, duckdb.CatalogException):
         return _of_catalog(text, first, sql)
     if isinstance(error, duckdb.BinderException):
@@ -107,7 +111,7 @@ def _of_duckdb(error: duckdb.Error, sql: str) -> SnowflakeError:
     if isinstance(error, duckdb.InterruptException):
         return SnowflakeError(604, "SQL execution canceled", "57014")
     if isinstance(error, duckdb.ParserException):
-        return syntax(sql, (lexer.tokens(sql) or [None])[0])
+        return syntax(sql, next(iter(lexer.tokens(sql)), None))
     if isinstance(error, duckdb.NotImplementedException):
         return unsupported(first)
     return _of_values(text, first)
@@ -128,7 +132,10 @@ def _of_catalog(text: str, first: str, sql: str) -> SnowflakeError:
 
 
 def _of_binder(text: str, first: str, sql: str) -> SnowflakeError:
-    missing = r'Referenced column "([^"]+)" (?:was )?not found|column named "([^"]+)"|does not have a column with name "([^"]+)"'
+    missing = (
+        r'Referenced column "([^"]+)" (?:was )?not found|column named "([^"]+)"'
+        r'|does not have a column with name "([^"]+)"'
+    )
     if (found := re.search(missing, text)) is not None:
         return invalid_identifier(found[1] or found[2] or found[3], sql)
     if (found := re.search(r'Referenced table "([^"]+)" not found', text)) is not None:

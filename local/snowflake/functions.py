@@ -1,24 +1,18 @@
-"""Functions and casts that DuckDB, sqlglot or fakesnow lack or answer otherwise."""
+"""Functions that DuckDB, sqlglot or fakesnow lack or answer otherwise."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from sqlglot import exp
 
-from local.snowflake import lexer, pipes, show, streams, tasks
-from local.snowflake.errors import SnowflakeError, compilation, unsupported
+from local.snowflake import casts, lexer, pipes, show, streams, tasks
+from local.snowflake.casts import call
+from local.snowflake.errors import unsupported
+from local.snowflake.kinds import Kinds
 from local.snowflake.session import Session
 
 Arguments = list[exp.Expr]
-_TEXTS = (exp.DType.VARCHAR, exp.DType.TEXT, exp.DType.CHAR, exp.DType.NVARCHAR)
-_NTZ = (exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ, exp.DType.DATETIME)
-
-
-def call(name: str, *arguments: exp.Expr) -> exp.Expr:
-    """A function that no rewrite knows: it reaches DuckDB under this name."""
-    return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
 
 
 def literal(value: object) -> exp.Expr:
@@ -40,8 +34,9 @@ def constant(session: Session, node: exp.Expr) -> object:
 
 def replace(session: Session, tree: exp.Expr) -> exp.Expr:
     """Inner calls first."""
+    kinds = Kinds(session, tree)
     for node in reversed(list(tree.walk())):
-        new = _replacement(session, node)
+        new = _replacement(session, kinds, node)
         if new is node:
             continue
         if node is tree:
@@ -51,35 +46,37 @@ def replace(session: Session, tree: exp.Expr) -> exp.Expr:
     return tree
 
 
-def _replacement(session: Session, node: exp.Expr) -> exp.Expr:
+def _replacement(session: Session, kinds: Kinds, node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Anonymous):
-        return _anonymous(session, node)
+        return _anonymous(session, kinds, node)
+    of_session = _OF_SESSION.get(type(node))
+    if of_session:
+        return literal(of_session(session))
+    if isinstance(node, exp.ToChar):
+        return casts.to_char(kinds, node, lambda part: constant(session, part))
     handler = _NODES.get(type(node))
-    return handler(session, node) if handler else node
+    return handler(kinds, node) if handler else node
 
 
 # ---- functions without a node type of their own
-def _anonymous(session: Session, node: exp.Anonymous) -> exp.Expr:
+def _anonymous(session: Session, kinds: Kinds, node: exp.Anonymous) -> exp.Expr:
     name, arguments = node.name.upper(), node.expressions
     if name.startswith("SYSTEM$"):
         if name not in _SYSTEM:
             raise unsupported(f"function {name}")
         return literal(_SYSTEM[name](session, [constant(session, argument) for argument in arguments]))
-    if name in _PLAIN:
-        return _PLAIN[name](session, arguments)
-    return node
+    if name in _CONVERSIONS:
+        return _CONVERSIONS[name](kinds, arguments[0])
+    return _PLAIN[name](session, arguments) if name in _PLAIN else node
 
 
-def _stream_has_data(session: Session, values: list[object]) -> object:
-    return streams.has_data(session, session.resolve(lexer.Reader(str(values[0])).name()))
-
-
-def _pipe_status(session: Session, values: list[object]) -> object:
-    return pipes.status_text(session, session.resolve(lexer.Reader(str(values[0])).name()))
+def _object(session: Session, value: object) -> tuple[str, str, str]:
+    return session.resolve(lexer.Reader(str(value)).name())
 
 
 def _enable_dependents(session: Session, values: list[object]) -> object:
-    return tasks.enable_dependents(session, session.resolve(lexer.Reader(str(values[0])).name()))
+    tasks.enable_dependents(session, _object(session, values[0]))
+    return None
 
 
 def _set_return_value(session: Session, values: list[object]) -> object:
@@ -93,8 +90,8 @@ def _wait(session: Session, values: list[object]) -> object:
 
 
 _SYSTEM: dict[str, Callable[[Session, list[object]], object]] = {
-    "SYSTEM$STREAM_HAS_DATA": _stream_has_data,
-    "SYSTEM$PIPE_STATUS": _pipe_status,
+    "SYSTEM$STREAM_HAS_DATA": lambda s, values: streams.has_data(s, _object(s, values[0])),
+    "SYSTEM$PIPE_STATUS": lambda s, values: pipes.status_text(s, _object(s, values[0])),
     "SYSTEM$TASK_DEPENDENTS_ENABLE": _enable_dependents,
     "SYSTEM$SET_RETURN_VALUE": _set_return_value,
     "SYSTEM$GET_PREDECESSOR_RETURN_VALUE": lambda session, _: session.predecessor_value,
@@ -102,194 +99,175 @@ _SYSTEM: dict[str, Callable[[Session, list[object]], object]] = {
 }
 
 
-def _try_timestamp(_: Session, arguments: Arguments) -> exp.Expr:
-    return call("sf_try_timestamp", *arguments)
-
-
-def _to_ntz(_: Session, arguments: Arguments) -> exp.Expr:
-    return _cast_ntz(arguments[0])
-
-
-def _to_ltz(_: Session, arguments: Arguments) -> exp.Expr:
-    return exp.cast(arguments[0].copy(), "timestamptz", dialect="duckdb")
-
-
-def _last_query_id(session: Session, _: Arguments) -> exp.Expr:
-    return literal(session.last.query_id if session.last else None)
-
-
 def _get_ddl(session: Session, arguments: Arguments) -> exp.Expr:
     kind, name = (str(constant(session, argument)) for argument in arguments[:2])
     return literal(show.get_ddl(session, kind, name))
 
 
+def _try_ltz(_: Kinds, value: exp.Expr) -> exp.Expr:
+    return exp.TryCast(this=value.copy(), to=exp.DataType.build("timestamptz"))
+
+
+def _try_ntz(_: Kinds, value: exp.Expr) -> exp.Expr:
+    return call("sf_try_timestamp", value)
+
+
+_CONVERSIONS: dict[str, Callable[[Kinds, exp.Expr], exp.Expr]] = {
+    "TRY_TO_TIMESTAMP": _try_ntz,
+    "TRY_TO_TIMESTAMP_NTZ": _try_ntz,
+    "TO_TIMESTAMP": casts.as_ntz,
+    "TO_TIMESTAMP_NTZ": casts.as_ntz,
+    "TO_TIMESTAMP_LTZ": casts.as_ltz,
+    "TO_TIMESTAMP_TZ": casts.as_ltz,
+    "TRY_TO_TIMESTAMP_LTZ": _try_ltz,
+    "TRY_TO_TIMESTAMP_TZ": _try_ltz,
+}
+
+
+def _hash(_: Session, arguments: Arguments) -> exp.Expr:
+    if len(arguments) == 1:
+        return call("sf_hash", arguments[0])
+    return call("sf_signed", call("hash", *[call("sf_hash", argument) for argument in arguments]))
+
+
 _PLAIN: dict[str, Callable[[Session, Arguments], exp.Expr]] = {
-    "TRY_TO_TIMESTAMP": _try_timestamp,
-    "TRY_TO_TIMESTAMP_NTZ": _try_timestamp,
-    "TO_TIMESTAMP": _to_ntz,
-    "TO_TIMESTAMP_NTZ": _to_ntz,
-    "TO_TIMESTAMP_LTZ": _to_ltz,
-    "TO_TIMESTAMP_TZ": _to_ltz,
-    "TRY_TO_TIMESTAMP_LTZ": lambda _, a: exp.TryCast(this=a[0].copy(), to=exp.DataType.build("timestamptz")),
-    "TRY_TO_TIMESTAMP_TZ": lambda _, a: exp.TryCast(this=a[0].copy(), to=exp.DataType.build("timestamptz")),
-    "HASH": lambda _, a: call("sf_signed_hash", a[0] if len(a) == 1 else exp.Tuple(expressions=a)),
-    "LAST_QUERY_ID": _last_query_id,
+    "HASH": _hash,
+    "LAST_QUERY_ID": lambda s, _: literal(s.last.query_id if s.last else None),
     "GET_DDL": _get_ddl,
     "CURRENT_WAREHOUSE": lambda s, _: literal(s.warehouse),
     "CURRENT_SESSION": lambda s, _: literal(str(s.id)),
     "CURRENT_REGION": lambda _s, _: literal("LOCAL"),
 }
 
+_OF_SESSION: dict[type[exp.Expr], Callable[[Session], object]] = {
+    exp.CurrentRole: lambda s: s.role,
+    exp.CurrentUser: lambda s: s.user,
+    exp.CurrentWarehouse: lambda s: s.warehouse,
+    exp.CurrentDatabase: lambda s: s.database,
+    exp.CurrentSchema: lambda s: s.schema,
+    exp.CurrentSession: lambda s: str(s.id),
+    exp.CurrentAccount: lambda s: s.account.name,
+    exp.CurrentRegion: lambda _: "LOCAL",
+}
+
 
 # ---- nodes
-def _cast_ntz(value: exp.Expr) -> exp.Expr:
-    """Digits count as an epoch, text must be a timestamp, other types are cast."""
-    if isinstance(value, exp.Literal) and not value.is_string:
-        return call("sf_epoch_timestamp", value)
-    if isinstance(value, exp.Literal) or _is_text(value):
-        return call("sf_must_timestamp", value)
-    return exp.Anonymous(this="sf_ntz", expressions=[value.copy()])
-
-
-def _is_text(value: exp.Expr) -> bool:
-    if isinstance(value, exp.Paren):
-        return _is_text(value.this)
-    if isinstance(value, exp.Cast):
-        return value.to.this in _TEXTS
-    return isinstance(value, exp.Literal) and bool(value.is_string)
-
-
-def _cast(_: Session, node: exp.Expr) -> exp.Expr:
-    kind, value = node.args["to"].this, node.this
-    if isinstance(node, exp.TryCast):
-        if kind in _NTZ:
-            return call("sf_try_timestamp", value)
-        return node
-    if kind in _NTZ:
-        if isinstance(value, exp.JSONExtract):
-            value = exp.cast(value.copy(), "text")
-        return _cast_ntz(value)
-    if kind in _TEXTS and node.args["to"].expressions:
-        length = node.args["to"].expressions[0].this
-        return call("sf_shorter", exp.cast(value.copy(), "text"), length)
-    return node
-
-
-def _divide(_: Session, node: exp.Expr) -> exp.Expr:
+def _divide(kinds: Kinds, node: exp.Div) -> exp.Expr:
+    """Division by zero raises. Exact numbers give max(s1, min(s1 + 6, 12)) digits after the point."""
     divisor = node.expression
-    constant_divisor = isinstance(divisor, exp.Literal) and not divisor.is_string and float(divisor.this) != 0
-    if constant_divisor or (isinstance(divisor, exp.Anonymous) and divisor.name == "sf_nonzero"):
-        return node
-    checked = node.copy()
-    checked.set("expression", call("sf_nonzero", divisor))
-    return checked
+    known = isinstance(divisor, exp.Literal) and not divisor.is_string and float(divisor.this) != 0
+    checked = exp.Div(
+        this=node.this.copy(),
+        expression=divisor.copy() if known else call("sf_nonzero", divisor),
+        typed=node.args.get("typed"),
+        safe=node.args.get("safe"),
+    )
+    scales = kinds.scale(node.this), kinds.scale(divisor)
+    if None in scales:
+        return exp.Paren(this=checked)
+    scale = max(scales[0] or 0, min((scales[0] or 0) + 6, 12))
+    return _exact(checked, scale)
 
 
-def _format_timestamp(session: Session, node: exp.Expr) -> exp.Expr:
-    """TO_CHAR(timestamp, 'YYYY-MM-DD …')."""
-    pattern = node.args.get("format")
-    if pattern is None:
-        return node
-    text = str(constant(session, pattern))
-    return call("strftime", node.this, exp.Literal.string(duckdb_format(text)))
+def _exact(value: exp.Expr, scale: int) -> exp.Expr:
+    rounded = call("round", value, exp.Literal.number(scale))
+    return exp.Cast(this=rounded, to=exp.DataType.build(f"decimal(38, {scale})"))
 
 
-_FORMAT = (
-    ("YYYY", "%Y"), ("MMMM", "%B"), ("MON", "%b"), ("HH24", "%H"), ("HH12", "%I"), ("FF9", "%n"), ("FF6", "%f"),
-    ("FF3", "%g"), ("TZHTZM", "%z"), ("TZH:TZM", "%z"), ("TZHTZM", "%z"), ("YY", "%y"), ("MM", "%m"), ("DD", "%d"),
-    ("DY", "%a"), ("HH", "%H"), ("MI", "%M"), ("SS", "%S"), ("FF", "%n"), ("AM", "%p"), ("PM", "%p"),
-)  # fmt: skip
+def _average(kinds: Kinds, node: exp.Avg) -> exp.Expr:
+    average = call("avg", node.this)
+    scale = kinds.scale(node.this)
+    if scale is None or isinstance(node.parent, exp.Window | exp.Filter):
+        return average
+    return _exact(average, min(scale + 6, 12))
 
 
-def duckdb_format(text: str) -> str:
-    """Snowflake's date format in strftime's letters."""
-    pieces, rest = [], text
-    while rest:
-        if rest[0] == '"' and '"' in rest[1:]:
-            quoted, rest = rest[1:].split('"', 1)
-            pieces.append(quoted)
+def _compare(kinds: Kinds, node: exp.Expr) -> exp.Expr:
+    """A VARIANT compared with text or a number counts as one."""
+    sides = [node.this, node.expression]
+    for index, (value, other) in enumerate((sides, sides[::-1])):
+        if kinds.of(value) != "variant" or kinds.of(other) not in {"text", "integer", "decimal", "real"}:
             continue
-        found = next(((word, code) for word, code in _FORMAT if rest.upper().startswith(word)), None)
-        if found:
-            pieces.append(found[1])
-            rest = rest[len(found[0]) :]
-        else:
-            pieces.append(rest[0])
-            rest = rest[1:]
-    return "".join(pieces)
-
-
-def _convert_timezone(_: Session, node: exp.Expr) -> exp.Expr:
-    source, target, value = (node.args.get(key) for key in ("source_tz", "target_tz", "timestamp"))
-    if source is None:
-        return call("timezone", target, exp.cast(value.copy(), "timestamptz", dialect="duckdb"))
-    return call("timezone", target, call("timezone", source, _cast_ntz(value)))
-
-
-def _string_to_time(_: Session, node: exp.Expr) -> exp.Expr:
-    """TO_TIMESTAMP_NTZ(text, format): sqlglot has already turned the format into strftime's letters, nearly."""
-    name = "try_strptime" if node.args.get("safe") else "strptime"
-    pattern = node.args["format"].name
-    for theirs, ours in (("%f_nine", "%n"), ("%f_three", "%g"), ("%:z", "%z"), ("%-z", "%z")):
-        pattern = pattern.replace(theirs, ours)
-    parsed = call(name, exp.cast(node.this.copy(), "text"), exp.Literal.string(pattern))
-    return parsed if "%z" in pattern else exp.cast(parsed, "timestamp", dialect="duckdb")
-
-
-def _unix_to_time(_: Session, node: exp.Expr) -> exp.Expr:
-    scale = int(node.args["scale"].name) if node.args.get("scale") is not None else 0
-    factor = {0: 1_000_000, 3: 1000, 6: 1}.get(scale)
-    if factor is None:
-        return call("make_timestamp_ns", node.this)
-    micros = exp.cast(exp.Mul(this=exp.Paren(this=node.this.copy()), expression=exp.Literal.number(factor)), "bigint")
-    return call("make_timestamp", micros)
-
-
-def _parse_json(_: Session, node: exp.Expr) -> exp.Expr:
-    return call("sf_try_parse_text" if node.args.get("safe") else "sf_parse_text", node.this)
-
-
-def _average(_: Session, node: exp.Expr) -> exp.Expr:
-    return call("avg", node.this)
-
-
-def _json_keys(_: Session, node: exp.Expr) -> exp.Expr:
-    return call("to_json", call("json_keys", node.this))
-
-
-def _current(attribute: str) -> Callable[[Session, exp.Expr], exp.Expr]:
-    def handler(session: Session, _: exp.Expr) -> exp.Expr:
-        return literal(getattr(session, attribute))
-
-    return handler
-
-
-def _try_number(_: Session, node: exp.Expr) -> exp.Expr:
+        text = casts.as_text(kinds, value)
+        number = exp.TryCast(this=text, to=exp.DataType.build("double"))
+        node.set("this" if index == 0 else "expression", text if kinds.of(other) == "text" else number)
     return node
 
 
-_NODES: dict[type[exp.Expr], Callable[[Session, exp.Expr], exp.Expr]] = {
-    exp.Cast: _cast,
-    exp.TryCast: _cast,
-    exp.Div: _divide,
-    exp.ToChar: _format_timestamp,
-    exp.ConvertTimezone: _convert_timezone,
-    exp.StrToTime: _string_to_time,
-    exp.UnixToTime: _unix_to_time,
-    exp.ParseJSON: _parse_json,
-    exp.JSONKeys: _json_keys,
-    exp.Avg: _average,
+def _in(kinds: Kinds, node: exp.In) -> exp.Expr:
+    if kinds.of(node.this) == "variant" and any(kinds.of(one) == "text" for one in node.expressions):
+        node.set("this", casts.as_text(kinds, node.this))
+    return node
+
+
+def _array_agg(_: Kinds, node: exp.WithinGroup) -> exp.Expr:
+    """ARRAY_AGG … WITHIN GROUP leaves NULLs out."""
+    if not isinstance(node.this, exp.ArrayAgg):
+        return node
+    value, order = node.this.this, node.expression
+    distinct = value.expressions[0] if isinstance(value, exp.Distinct) else value
+    listed = exp.Anonymous(
+        this="list", expressions=[exp.Order(this=value.copy(), expressions=[o.copy() for o in order.expressions])]
+    )
+    not_null = exp.Where(this=exp.Not(this=exp.Is(this=distinct.copy(), expression=exp.null())))
+    return call("to_json", exp.Filter(this=listed, expression=not_null))
+
+
+def _conditional_event(_: Kinds, node: exp.Window) -> exp.Expr:
+    """CONDITIONAL_TRUE_EVENT counts the rows so far where the condition holds."""
+    name = node.this.name.upper() if isinstance(node.this, exp.Anonymous) else type(node.this).__name__.upper()
+    if name in {"CONDITIONAL_CHANGE_EVENT", "CONDITIONALCHANGEEVENT"}:
+        raise unsupported("CONDITIONAL_CHANGE_EVENT")
+    if name not in {"CONDITIONAL_TRUE_EVENT", "CONDITIONALTRUEEVENT"}:
+        return node
+    condition = node.this.expressions[0] if isinstance(node.this, exp.Anonymous) else node.this.this
+    one = exp.Case(ifs=[exp.If(this=condition.copy(), true=exp.Literal.number(1))], default=exp.Literal.number(0))
+    new = node.copy()
+    new.set("this", call("sum", one))
+    new.set("spec", exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW"))
+    return exp.Cast(this=new, to=exp.DataType.build("bigint"))
+
+
+def _flatten(_: Kinds, node: exp.Expr) -> exp.Expr:
+    """FLATTEN with OUTER or RECURSIVE; the plain form is fakesnow's transform over our macro."""
+    call_ = node.this
+    if not isinstance(call_, exp.Explode):
+        return node
+    options = {one.this.name.upper(): one.expression for one in call_.expressions if isinstance(one, exp.Kwarg)}
+    wanted = [name for name in ("OUTER", "RECURSIVE") if name in options and options[name].this is True]
+    for name in options.keys() - {"OUTER", "RECURSIVE"}:
+        raise unsupported(f"FLATTEN … {name}")
+    if not wanted:
+        return node
+    if len(wanted) == 2:
+        raise unsupported("FLATTEN … OUTER and RECURSIVE together")
+    source = call_.this.expression if isinstance(call_.this, exp.Kwarg) else call_.this
+    return exp.Table(this=call(f"sf_flatten_{wanted[0].lower()}", source), alias=node.args.get("alias"))
+
+
+_NODES: dict[type[exp.Expr], Callable[[Kinds, exp.Expr], exp.Expr]] = {
+    exp.Cast: casts.cast,  # type: ignore[dict-item]
+    exp.TryCast: casts.try_cast,  # type: ignore[dict-item]
+    exp.ConvertTimezone: casts.convert_timezone,  # type: ignore[dict-item]
+    exp.StrToTime: casts.string_to_time,  # type: ignore[dict-item]
+    exp.UnixToTime: casts.unix_to_time,  # type: ignore[dict-item]
+    exp.ToBoolean: casts.to_boolean,  # type: ignore[dict-item]
+    exp.TsOrDsToDate: casts.to_date,  # type: ignore[dict-item]
+    exp.TimestampTrunc: casts.date_trunc,
+    exp.DateTrunc: casts.date_trunc,
+    exp.DateAdd: casts.date_add,  # type: ignore[dict-item]
+    exp.Div: _divide,  # type: ignore[dict-item]
+    exp.Avg: _average,  # type: ignore[dict-item]
+    exp.In: _in,  # type: ignore[dict-item]
+    exp.WithinGroup: _array_agg,  # type: ignore[dict-item]
+    exp.Window: _conditional_event,  # type: ignore[dict-item]
+    exp.Lateral: _flatten,
+    exp.TableFromRows: _flatten,
+    **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _compare),
+    exp.ParseJSON: lambda _, n: call("sf_try_parse_json" if n.args.get("safe") else "sf_parse_json", n.this),
+    exp.JSONKeys: lambda _, n: call("to_json", call("json_keys", n.this)),
     exp.Typeof: lambda _, n: call("sf_type_name", n.this),
     exp.IsNullValue: lambda _, n: call("sf_is_null_value", n.this),
     exp.MD5NumberLower64: lambda _, n: call("sf_md5_lower", n.this),
     exp.MD5NumberUpper64: lambda _, n: call("sf_md5_upper", n.this),
-    exp.CurrentRole: _current("role"),
-    exp.CurrentUser: _current("user"),
-    exp.CurrentWarehouse: _current("warehouse"),
-    exp.CurrentDatabase: _current("database"),
-    exp.CurrentSchema: _current("schema"),
-    exp.CurrentSession: lambda s, _: literal(str(s.id)),
-    exp.CurrentAccount: lambda s, _: literal(s.account.name),
-    exp.CurrentRegion: lambda _s, _: literal("LOCAL"),
 }
-del SnowflakeError, compilation, time

@@ -261,7 +261,7 @@ class Frame:
                 return
 
     def return_(self, node: scripting.Return) -> None:
-        table = re.fullmatch(r"TABLE\s*\((.*)\)", node.value, re.I | re.S)
+        table = re.fullmatch(r"TABLE\s*\((.*)\)", node.value, re.IGNORECASE | re.DOTALL)
         if table is None:
             raise Returned(self.evaluate(node.value))
         name = table[1].strip().upper()

@@ -9,7 +9,7 @@ from sqlglot import exp
 from local.snowflake import copying, history
 from local.snowflake.errors import SnowflakeError, unsupported
 from local.snowflake.session import Session
-from local.snowflake.translate import parse_duckdb
+from local.snowflake.translate import HIDDEN, parse_duckdb
 
 # TABLE(INFORMATION_SCHEMA.f(…)): (session, database, arguments by name or position) -> DuckDB SQL
 TableFunction = Callable[[Session, str | None, dict[str | int, object]], str]
@@ -22,6 +22,8 @@ _FUNCTIONS: dict[str, TableFunction] = {
     "VALIDATE_PIPE_LOAD": history.validate_pipe_load,
 }
 
+_VIEWS = {"COLUMNS", "DATABASES", "SCHEMATA", "TABLES", "VIEWS"}
+
 
 def replace(session: Session, tree: exp.Expr) -> exp.Expr:
     for node in list(tree.find_all(exp.TableFromRows)):
@@ -31,7 +33,18 @@ def replace(session: Session, tree: exp.Expr) -> exp.Expr:
     for table in list(tree.find_all(exp.Table)):
         if isinstance(table.this, exp.Var) and str(table.this.this).startswith("@"):
             copying.replace_stage(session, tree, table)
+        elif table.db.upper() == "INFORMATION_SCHEMA":
+            _information_schema(table)
     return tree
+
+
+def _information_schema(table: exp.Table) -> None:
+    """fakesnow knows the views of _VIEWS, LOAD_HISTORY is ours."""
+    name = table.name.upper()
+    if name == "LOAD_HISTORY":
+        table.set("db", exp.to_identifier(HIDDEN, quoted=True))
+    elif name not in _VIEWS:
+        raise unsupported(f"INFORMATION_SCHEMA.{name}")
 
 
 def _table_function(session: Session, node: exp.TableFromRows) -> exp.Expr | None:

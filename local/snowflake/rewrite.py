@@ -15,7 +15,7 @@ def rewrite(session: Session, tree: exp.Expr) -> exp.Expr:
     tree = relations.replace(session, tree)
     tree = pivot.expand(session, tree)
     tree = paths.normalise(tree)
-    return functions.replace(session, tree)
+    return paths.read_once(functions.replace(session, tree))
 
 
 def _temporary_names(session: Session, tree: exp.Expr) -> None:

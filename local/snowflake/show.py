@@ -48,7 +48,7 @@ def matches(pattern: str | None, name: str) -> bool:
     if pattern is None:
         return True
     expression = re.escape(pattern).replace("%", ".*").replace("_", ".")
-    return re.fullmatch(expression, name, re.I | re.S) is not None
+    return re.fullmatch(expression, name, re.IGNORECASE | re.DOTALL) is not None
 
 
 def show(session: Session, reader: Reader) -> Result:

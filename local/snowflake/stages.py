@@ -151,8 +151,8 @@ def list_stage(session: Session, reader: lexer.Reader) -> Result:
 def replace_stage(session: Session, tree: exp.Expr, table: exp.Table) -> None:
     """FROM @stage (FILE_FORMAT => …, PATTERN => …): the files become a table of one session."""
     written = table.sql(dialect="snowflake")
-    file_format = re.search(r"FILE_FORMAT\s*=>\s*('[^']*'|[\w.\"]+)", written, re.I)
-    pattern = re.search(r"PATTERN\s*=>\s*'([^']*)'", written, re.I)
+    file_format = re.search(r"FILE_FORMAT\s*=>\s*('[^']*'|[\w.\"]+)", written, re.IGNORECASE)
+    pattern = re.search(r"PATTERN\s*=>\s*'([^']*)'", written, re.IGNORECASE)
     location = locate(session, str(table.this.this), file_format[1].strip("'") if file_format else None)
     scan = utc_now()
     files = [SourceFile(session, f, scan) for f in list_files(session, location, None, pattern and pattern[1])]
@@ -161,7 +161,7 @@ def replace_stage(session: Session, tree: exp.Expr, table: exp.Table) -> None:
         parts = [f"select * from {file.text_records() if as_text else file.records()}" for file in files]
         sql = (
             " union all ".join(parts)
-            or f"""select null::json as "_C1", null::varchar as "METADATA$FILENAME",
+            or """select null::json as "_C1", null::varchar as "METADATA$FILENAME",
             null::bigint as "METADATA$FILE_ROW_NUMBER", null::varchar as "METADATA$FILE_CONTENT_KEY" where false"""
         )
         place = f"stage {session.account.next_number()}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from local.snowflake.casts import MAX_LENGTH, call
 from local.snowflake.errors import invalid_identifier, not_found
 from local.snowflake.session import Session
 
 FLATTEN_COLUMNS = {"SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"}
-MAX_LENGTH = 16_777_216
 
 
 def identifier(node: exp.Identifier) -> str:
@@ -136,8 +136,16 @@ def _prepare_column(definition: exp.ColumnDef, primary: set[str], keys: list[lis
     if checks and type_ is not None and type_.this in texts and type_.expressions:
         length = int(type_.expressions[0].this.name)
         if length < MAX_LENGTH:
-            test = exp.LTE(
-                this=exp.Length(this=exp.column(definition.this.copy())), expression=exp.Literal.number(length)
-            )
-            kept.append(exp.ColumnConstraint(kind=exp.CheckColumnConstraint(this=test)))
+            kept.append(exp.ColumnConstraint(kind=exp.CheckColumnConstraint(this=_not_longer(definition.this, length))))
     definition.set("constraints", kept)
+
+
+def _not_longer(name: exp.Identifier, length: int) -> exp.Expr:
+    """A check that fails with the account's own message (describe.py reads the length back from it)."""
+    column = exp.column(name.copy())
+    texts = [
+        exp.Literal.string(part) for part in ("SNOWFLAKE100078|22000|String '", "' is too long and would be truncated")
+    ]
+    message = exp.DPipe(this=exp.DPipe(this=texts[0], expression=column.copy()), expression=texts[1])
+    too_long = exp.GT(this=call("length", column), expression=exp.Literal.number(length))
+    return exp.Case(ifs=[exp.If(this=too_long, true=call("error", message))], default=exp.true())

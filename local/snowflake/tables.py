@@ -7,8 +7,8 @@ from sqlglot import exp
 from local.snowflake import lexer, streams, strictness
 from local.snowflake.catalog import Name, quoted, text
 from local.snowflake.errors import already_exists, compilation, not_found, unsupported
-from local.snowflake.rewrite import rewrite
 from local.snowflake.results import Result, status
+from local.snowflake.rewrite import rewrite
 from local.snowflake.session import Session
 from local.snowflake.sql import target_table
 from local.snowflake.translate import HIDDEN, parse

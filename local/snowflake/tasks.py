@@ -30,7 +30,7 @@ _OPTIONS = {
     "TIMEZONE", "QUERY_TAG", "STATEMENT_TIMEOUT_IN_SECONDS", "LOCK_TIMEOUT",
 }  # fmt: skip
 _PARAMETERS = ("TIMEZONE", "QUERY_TAG", "STATEMENT_TIMEOUT_IN_SECONDS", "LOCK_TIMEOUT")
-_CONDITIONS = re.compile(r"SYSTEM\$(STREAM_HAS_DATA|GET_PREDECESSOR_RETURN_VALUE)", re.I)
+_CONDITIONS = re.compile(r"SYSTEM\$(STREAM_HAS_DATA|GET_PREDECESSOR_RETURN_VALUE)", re.IGNORECASE)
 
 
 def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> Result:
@@ -105,7 +105,7 @@ def _condition(reader: Reader) -> str:
 
 def parse_schedule(text: str) -> float | tuple[list[str], str]:
     """Seconds between two runs, or (cron fields, zone)."""
-    found = re.fullmatch(r"\s*(\d+)\s*(S|SECONDS?|M|MINUTES?|H|HOURS?)\s*", text, re.I)
+    found = re.fullmatch(r"\s*(\d+)\s*(S|SECONDS?|M|MINUTES?|H|HOURS?)\s*", text, re.IGNORECASE)
     if found is not None:
         return int(found[1]) * {"S": 1.0, "M": 60.0, "H": 3600.0}[found[2][0].upper()]
     words = text.split()
