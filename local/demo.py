@@ -39,7 +39,7 @@ from marts.journey_analysis
 where session_id = (
     select session_id from marts.journey_analysis group by session_id order by count(*) desc, session_id limit 1
 )
-order by event_time, step_number
+order by step_number
 limit 8
 """
 NEXT = """
@@ -161,6 +161,8 @@ def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
     ]
     when = " to ".join(str(value) for value in figures["day"].values())
     print(f"\nWhat happened for {when} (UTC)\n{sql.table(['hop', 'what', 'time'], hops, width=70)}")
+    if not tasks.get("plan", {}).get("hours"):
+        print("Nothing was left to export or load: every hour of it stands in the ledger as loaded or empty.")
     print(f"\nOne visitor's journey (marts.journey_analysis)\n{sql.table(*sql.query(settings, LOOK))}")
     print(NEXT)
 
