@@ -95,16 +95,19 @@ def by_pipe(landing: Landing, states: States) -> None:
         log.warning("No notification has ever reached the pipe: it is asked directly. See docs/aws/README.md, step 6.")
     landing.read_history(young)
     unseen = {key: state for key, state in lacking(young).items() if not state.pipe_status}
-    sent: set[str] = set()
     for day in sorted({key.rsplit("/", 2)[0] + "/" for key in unseen}):
-        sent |= landing.refresh(day)
-    wait(landing, {key: state for key, state in unseen.items() if key.rsplit("/", 1)[-1] in sent})
+        landing.refresh(day)
+    wait(landing, unseen, until_idle=True)
 
 
-def wait(landing: Landing, states: States) -> None:
-    """Until the pipe has dealt with each part, at most PIPE_SECONDS."""
+def wait(landing: Landing, states: States, *, until_idle: bool = False) -> None:
+    """Until the pipe has dealt with each part, at most PIPE_SECONDS. `until_idle`: no longer than it has work.
+
+    An idle pipe may still get notifications, but none for what it was told of directly.
+    """
     deadline = time.monotonic() + PIPE_SECONDS
     waiting = dict(states)
+    idle = False
     while waiting:
         landing.count(waiting)
         landing.read_history(waiting)
@@ -112,9 +115,11 @@ def wait(landing: Landing, states: States) -> None:
             if state.complete:
                 state.loaded_by = "pipe"
         waiting = {key: state for key, state in lacking(waiting).items() if not state.pipe_status}
-        if not waiting or time.monotonic() > deadline:
+        if not waiting or idle or time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)
+        pipe = landing.pipe() if until_idle else None
+        idle = pipe is not None and pipe.pending == 0
 
 
 def by_copy(landing: Landing, states: States) -> None:
@@ -144,7 +149,10 @@ def explain(landing: Landing, key: str, state: PartState) -> None:
     """Says why a part lacks rows: lines that Snowflake refuses, or what else is wrong."""
     if state.problem:
         return
-    state.bad_lines = landing.bad_lines(key)
+    try:
+        state.bad_lines = landing.bad_lines(key)
+    except PermanentError as error:
+        log.warning("%s could not be read as text: %s", key, error)
     name = key.rsplit("/", 1)[-1]
     if state.bad_lines:
         shown = ", ".join(str(number) for number in state.bad_lines[:LINES_SHOWN])

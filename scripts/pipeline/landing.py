@@ -44,9 +44,10 @@ class PartState:
 
 @dataclass(frozen=True)
 class Pipe:
-    """SYSTEM$PIPE_STATUS. `notified`: a message from S3 has ever reached the pipe's queue."""
+    """SYSTEM$PIPE_STATUS. `pending`: files in its queue. `notified`: a message from S3 has ever reached it."""
 
     state: str
+    pending: int
     notified: bool
 
 
@@ -80,7 +81,9 @@ class Landing:
             return None
         name = f"{self.database}.{self.schema}.AMPLITUDE_EVENTS_PIPE"
         status = json.loads(self.session.rows("select system$pipe_status(?)", name)[0][0])
-        return Pipe(status["executionState"], "lastReceivedMessageTimestamp" in status)
+        return Pipe(
+            status["executionState"], int(status.get("pendingFileCount", 0)), "lastReceivedMessageTimestamp" in status
+        )
 
     def read_history(self, states: Mapping[str, PartState]) -> None:
         """Reads how the pipe dealt with each part. Joined on the last name: the base of FILE_NAME is not documented."""
@@ -93,14 +96,10 @@ class Landing:
         for key, state in states.items():
             state.pipe_status = status.get(key.rsplit("/", 1)[-1], "")
 
-    def refresh(self, folder: str) -> set[str]:
-        """Tells the pipe of the files below a folder (ends with `/`) that came in the last 7 days and that it does not
-        know. Returns their last names.
-        """
-        rows = self.session.rows(
-            f"alter pipe {self.schema}.amplitude_events_pipe refresh prefix = '{self._path(folder)}'"
-        )
-        return {row[0].rsplit("/", 1)[-1] for row in rows}
+    def refresh(self, folder: str) -> None:
+        """Tells the pipe of the files below a folder (ends with `/`) that came in the last 7 days."""
+        prefix = self._path(folder)
+        self.session.rows(f"alter pipe {self.schema}.amplitude_events_pipe refresh prefix = '{prefix}'")
 
     def copy(self, keys: Sequence[str], *, force: bool = False) -> None:
         """COPY of the parts. A part with a bad line is skipped whole. `force`: only for parts without a row."""
