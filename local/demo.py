@@ -94,10 +94,8 @@ class Run:
     def _told(self, events: Iterator[progress.Event]) -> Iterator[progress.Event]:
         for event in events:
             if event["event"] == "task" and event.get("seconds") is not None:
-                self.tasks[event["task"]] = {
-                    "seconds": event["seconds"],
-                    **(event.get("outputs") or {}).get("vars", {}),
-                }
+                told = (event.get("outputs") or {}).get("vars") or {}
+                self.tasks[event["task"]] = told | {"seconds": event["seconds"]}
             yield event
 
 
