@@ -97,7 +97,7 @@ def by_pipe(landing: Landing, states: States) -> None:
     unseen = {key: state for key, state in lacking(young).items() if not state.pipe_status}
     for day in sorted({key.rsplit("/", 2)[0] + "/" for key in unseen}):
         landing.refresh(day)
-    wait(landing, unseen, until_idle=True)
+    wait(landing, lacking(young), until_idle=True)
 
 
 def wait(landing: Landing, states: States, *, until_idle: bool = False) -> None:
