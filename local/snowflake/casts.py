@@ -179,9 +179,15 @@ def duckdb_format(text: str) -> str:
 
 
 def string_to_time(kinds: Kinds, node: exp.StrToTime) -> exp.Expr:
-    """TO_TIMESTAMP_NTZ(text, format): sqlglot has already turned the format into the letters of strftime."""
+    """TO_TIMESTAMP_NTZ(text, format): sqlglot has already turned the format into the letters of strftime.
+
+    FF9 and FF take 1 to 9 digits of fraction, TZH:TZM takes `+00:00` (page of date and time input formats).
+    """
     name = "try_strptime" if node.args.get("safe") else "strptime"
-    return call(name, as_text(kinds, node.this), exp.Literal.string(node.args["format"].name))
+    letters = node.args["format"].name.replace("%f_nine", "%n").replace("%:z", "%z")
+    read = call(name, as_text(kinds, node.this), exp.Literal.string(letters))
+    kind = exp.DType.TIMESTAMPTZ if "%z" in letters else exp.DType.TIMESTAMP
+    return exp.Cast(this=read, to=exp.DataType(this=kind))  # %n reads nanoseconds, which no column has
 
 
 def unix_to_time(kinds: Kinds, node: exp.UnixToTime) -> exp.Expr:
