@@ -33,7 +33,8 @@ class Pipeline:
     def deployed(cls, session: Session) -> Self:
         there = cls(session)
         for scope in ("account", "database"):
-            assert there.run("snowflake_deploy", action="apply", scope=scope).state == "SUCCESS"
+            deploy = there.run("snowflake_deploy", action="apply", scope=scope)
+            assert deploy.state == "SUCCESS", deploy.log
         return there
 
     def run(self, flow: str, **inputs: object) -> Run:
