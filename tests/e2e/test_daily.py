@@ -19,7 +19,7 @@ def day(pipeline: Pipeline) -> Run:
 
 
 def test_a_day_is_green_and_every_hop_holds_the_same_uuids(pipeline: Pipeline, day: Run) -> None:
-    assert day.state == "SUCCESS"
+    assert day.state == "SUCCESS", day.log[-60:]
     served = set().union(*pipeline.truth(DAY).values())
     assert len(served) > 100
     assert {event["uuid"] for event in pipeline.events_in_s3(DAY)} == served
@@ -49,7 +49,7 @@ def test_a_second_run_asks_for_nothing_and_changes_nothing(pipeline: Pipeline, d
 
     before, asked = state(), len(pipeline.exports())
     again = pipeline.run("amplitude_daily", start_date=DAY)
-    assert again.state == "SUCCESS"
+    assert again.state == "SUCCESS", again.log[-60:]
     assert state() == before
     assert len(pipeline.exports()) == asked
 
