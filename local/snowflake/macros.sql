@@ -20,6 +20,9 @@ create or replace macro {db}.main.sf_ltz_text(x) as
 
 create or replace macro {db}.main.sf_variant_text(x) as x::varchar::json ->> '$';
 
+-- AS_OBJECT: the object that a VARIANT holds; NULL for anything else.
+create or replace macro {db}.main.as_object(x) as case when json_type(x::json) = 'OBJECT' then x::json end;
+
 create or replace macro {db}.main.sf_text(x) as
     case typeof(x)
         when 'TIMESTAMP' then sf_ntz_text(try_cast(x as timestamp))
