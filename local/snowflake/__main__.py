@@ -18,7 +18,7 @@ from local.snowflake import dispatch
 from local.snowflake.account import Account
 from local.snowflake.pipes import PipeWorker
 from local.snowflake.storage import Storage
-from local.snowflake.tasks import TaskRunner
+from local.snowflake.task_runner import TaskRunner
 from local.snowflake.wire import Wire
 
 

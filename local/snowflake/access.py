@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from local.snowflake.catalog import Catalog, Name
-from local.snowflake.errors import SnowflakeError, no_such_session_object, not_found, unsupported
+from local.snowflake.errors import no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
 from local.snowflake.results import SHOW, Result, rows_result, status
 from local.snowflake.session import Session
@@ -110,7 +110,8 @@ def _database_role_grant(session: Session, reader: Reader, *, revoke: bool) -> N
 
 
 def _read_privileges(reader: Reader) -> list[str]:
-    privileges, words = [], []
+    privileges: list[str] = []
+    words: list[str] = []
     while not reader.at("ON"):
         token = reader.next()
         if token.text == ",":
@@ -230,7 +231,3 @@ def show_grants(session: Session, reader: Reader) -> Result:
 
 def _same(one: str, two: str) -> bool:
     return one == two or one.endswith("." + two) or two.endswith("." + one)
-
-
-class AccessDenied(SnowflakeError):
-    """003001: the role has some right on the object, but not this one."""

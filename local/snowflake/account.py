@@ -25,7 +25,7 @@ from local.snowflake.translate import GLOBAL, HIDDEN, account_ddl
 
 if TYPE_CHECKING:
     from local.snowflake.pipes import PipeWorker
-    from local.snowflake.tasks import TaskRunner
+    from local.snowflake.task_runner import TaskRunner
 
 _ACCOUNT_TABLES = f"""
 create table if not exists {GLOBAL}.{HIDDEN}.objects(
@@ -51,7 +51,10 @@ class Account:
         self._numbers = itertools.count(time.time_ns() // 1000)
         state.mkdir(parents=True, exist_ok=True)
         (state / "spill").mkdir(exist_ok=True)
-        config = {"lambda_syntax": "ENABLE_SINGLE_ARROW", "memory_limit": os.environ.get("DUCKDB_MEMORY_LIMIT", "3GB")}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "lambda_syntax": "ENABLE_SINGLE_ARROW",
+            "memory_limit": os.environ.get("DUCKDB_MEMORY_LIMIT", "3GB"),
+        }
         self._duck = duckdb.connect(":memory:", config=config)
         self._duck.execute(f"set global temp_directory = {text(str(state / 'spill'))}")
         self._duck.execute("set global TimeZone = 'UTC'")

@@ -1,5 +1,8 @@
 """Arrow as Snowflake's connector reads it: times as structs or integers, types named in the metadata."""
 
+# mypy: disable-error-code="attr-defined, name-defined, no-untyped-call"
+# (pyarrow re-exports its names without saying so)
+
 from __future__ import annotations
 
 import json

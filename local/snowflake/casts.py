@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from local.snowflake.errors import SnowflakeError, unsupported
+from local.snowflake.errors import SnowflakeError
 from local.snowflake.kinds import Kinds
 
 _TEXTS = {exp.DType.VARCHAR, exp.DType.TEXT, exp.DType.CHAR, exp.DType.NVARCHAR, exp.DType.NCHAR}

@@ -22,7 +22,7 @@ _OPTIONS = {
     "INCLUDE_METADATA", "LOAD_MODE",
 }  # fmt: skip
 _NOT_HERE = {"SIZE_LIMIT", "RETURN_FAILED_ONLY", "TRUNCATECOLUMNS", "LOAD_MODE"}
-_RESULT = [
+_RESULT: list[str | tuple[str, str]] = [
     "file", "status", ("rows_parsed", "fixed"), ("rows_loaded", "fixed"), ("error_limit", "fixed"),
     ("errors_seen", "fixed"), "first_error", ("first_error_line", "fixed"), ("first_error_character", "fixed"),
     "first_error_column_name",
@@ -235,7 +235,7 @@ def load(
     chosen = [str(f) for f in files] if isinstance(files, list) else None
     if stored is None:
         stored = list(stages.list_files(session, location, chosen, str(pattern) if pattern else None))
-    rows = []
+    rows: list[tuple[object, ...]] = []
     with session.statement(lock=statement.table, purpose="load"):
         seen = {} if statement.options.get("FORCE") else _remembered(session, statement.table, pipe)
         for file in stored:
@@ -331,7 +331,10 @@ def _load_good_records(session: Session, file: StoredObject, plan: Plan, source:
     bad.sort(key=lambda rejection: rejection.line)
     first = bad[0] if bad else None
     if first is not None and plan.on_error == "ABORT_STATEMENT":
-        hint = "If you would like to continue loading when an error is encountered, use other values such as 'SKIP_FILE' or 'CONTINUE' for the ON_ERROR option."
+        hint = (
+            "If you would like to continue loading when an error is encountered, use other values such as 'SKIP_FILE' "
+            "or 'CONTINUE' for the ON_ERROR option."
+        )
         where = f"File '{file.key}', line {first.line}, character {first.character}"
         raise SnowflakeError(first.code, f"{first.message}\n  {where}\n  Row {first.line}\n  {hint}", first.state)
     if first is not None and plan.on_error.startswith("SKIP_FILE"):

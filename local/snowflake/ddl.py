@@ -286,7 +286,7 @@ def _set_properties(session: Session, reader: Reader, name: Name, kind: str) -> 
 
 
 def _alter_columns(session: Session, reader: Reader, name: Name, kind: str) -> None:
-    """[COLUMN] c COMMENT 'x' | SET DATA TYPE t | TYPE t | SET NOT NULL | DROP NOT NULL | SET DEFAULT | DROP DEFAULT, …"""
+    """[COLUMN] c COMMENT 'x' | [SET DATA] TYPE t | SET NOT NULL | DROP NOT NULL | DROP DEFAULT, …"""
     place = session.temporary.get(name, name)
     text = reader.parenthesis() if reader.at("(") else reader.rest()
     comments = {}

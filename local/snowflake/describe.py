@@ -1,10 +1,10 @@
-"""DESC and DESCRIBE."""
+"""DESC and DESCRIBE, GET_DDL."""
 
 from __future__ import annotations
 
 import re
 
-from local.snowflake import objects, procedures
+from local.snowflake import lexer, objects, procedures
 from local.snowflake.catalog import Name, label
 from local.snowflake.errors import not_found, unsupported
 from local.snowflake.lexer import Reader
@@ -153,3 +153,24 @@ def _stage(properties: dict[str, object]) -> Result:
         rows += [("STAGE_FILE_FORMAT", key, "String", value, "") for key, value in file_format.items()]
     columns = ["parent_property", "property", "property_type", "property_value", "property_default"]
     return rows_result(columns, rows, DESCRIBE)
+
+
+def get_ddl(session: Session, kind: str, name: str) -> str:
+    """GET_DDL('kind', 'name'): what the user wrote where that is kept, else built from the columns."""
+    of_kind = kind.upper().replace("_", " ")
+    full = session.resolve(lexer.Reader(name.split("(")[0]).name())
+    if of_kind == "PROCEDURE":
+        for key, p in session.catalog.all("PROCEDURE"):
+            if (*key[:2], key[2].split("(")[0]) == full:
+                return str(p["text"])
+        raise not_found("Procedure", name)
+    if of_kind in {"PIPE", "TASK"}:
+        return str(session.catalog.need(of_kind, full)["text"])
+    if session.relation_kind(full) is None:
+        raise not_found(of_kind.capitalize(), name, "42S02")
+    view = session.catalog.get("VIEW", full)
+    if view is not None:
+        return str(view["text"])
+    lengths = text_lengths(session, full)
+    columns = ",\n\t".join(f"{column} {snowflake_type(t, lengths.get(column))}" for column, t in session.columns(full))
+    return f"create or replace TABLE {full[2]} (\n\t{columns}\n);"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import duckdb
+import sqlglot
 import sqlglot.errors
 from snowflake.connector.errors import Error as ConnectorError
 
@@ -99,7 +100,7 @@ def _of_duckdb(error: duckdb.Error, sql: str) -> SnowflakeError:
     text = str(error).split("\n\nLINE ")[0].strip()
     first = text.split("\n")[0]
     ours = text.rsplit("SNOWFLAKE", 1)
-    if len(ours) == 2 and (found := re.match(r"(\d+)\|(\w+)\|(.*)", ours[1], re.S)) is not None:
+    if len(ours) == 2 and (found := re.match(r"(\d+)\|(\w+)\|(.*)", ours[1], re.DOTALL)) is not None:
         message = found[3].strip().removesuffix(")" if isinstance(error, duckdb.ConstraintException) else "")
         return SnowflakeError(int(found[1]), message, found[2])  # raised by one of our macros
     if isinstance(error, duckdb.CatalogException):
@@ -144,7 +145,7 @@ def _of_binder(text: str, first: str, sql: str) -> SnowflakeError:
         return compilation(2028, f"ambiguous column name '{found[1]}'", "42601")
     if "must appear in the GROUP BY" in text:
         found = re.search(r'column "([^"]+)"', text)
-        name = found[1] if found else "?"
+        name = _with_table(found[1] if found else "?", sql)
         place = invalid_identifier(name, sql).message.split("\n")[1]
         return compilation(
             1104, f"{place}\n'{name}' in select clause is neither an aggregate nor in the group by clause.", "42601"
@@ -156,10 +157,25 @@ def _of_binder(text: str, first: str, sql: str) -> SnowflakeError:
     return compilation(1003, first, "42601")
 
 
+def _with_table(column: str, sql: str) -> str:
+    """The column with the name of the table it must come from, when the statement reads only one."""
+    tree = sqlglot.parse_one(sql, read="snowflake")
+    tables = list(tree.find_all(sqlglot.exp.Table))
+    return f"{tables[0].alias_or_name.upper()}.{column}" if len(tables) == 1 else column
+
+
 def _of_values(text: str, first: str) -> SnowflakeError:
     """Errors of values while a statement runs."""
-    if (found := re.search(r"SNOWFLAKE(\d+)\|(\w+)\|(.*)", text, re.DOTALL)) is not None:
-        return SnowflakeError(int(found[1]), found[3].strip(), found[2])  # raised by one of our macros
+    out_of_range = r'(?:Could not cast value (\S+)|Casting value "(\S+)") to (?:type )?DECIMAL\((\d+),(\d+)\)'
+    if (found := re.search(out_of_range, text)) is not None:
+        size = next(size for digits, size in ((2, 1), (4, 2), (9, 4), (18, 8), (38, 16)) if int(found[3]) <= digits)
+        kind = f"FIXED[SB{size}]({found[3]},{found[4]})"
+        message = f"Number out of representable range: type {kind}, value {found[1] or found[2]}"
+        return SnowflakeError(100046, message, "22003")
+    if "is out of range" in text:
+        return SnowflakeError(100046, f"Number out of representable range: {first}", "22003")
+    if (found := re.search(r'Could not parse string "(.*?)" according to format specifier "(.*?)"', text)) is not None:
+        return SnowflakeError(100096, f"Can't parse '{found[1]}' as timestamp with format '{found[2]}'", "22007")
     quoted = re.search(r"""(?:string|value|field|timestamp|date)[^'"]*['"](.*?)['"]""", text, re.DOTALL | re.IGNORECASE)
     value = quoted[1] if quoted else "?"
     if re.search(r"to (U?INT|DECIMAL|DOUBLE|FLOAT|HUGEINT|BIGINT)", text):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from local.snowflake import casts, lexer, pipes, show, streams, tasks
+from local.snowflake import casts, describe, lexer, pipes, streams, tasks
 from local.snowflake.casts import call
 from local.snowflake.errors import unsupported
 from local.snowflake.kinds import Kinds
@@ -101,7 +101,7 @@ _SYSTEM: dict[str, Callable[[Session, list[object]], object]] = {
 
 def _get_ddl(session: Session, arguments: Arguments) -> exp.Expr:
     kind, name = (str(constant(session, argument)) for argument in arguments[:2])
-    return literal(show.get_ddl(session, kind, name))
+    return literal(describe.get_ddl(session, kind, name))
 
 
 def _try_ltz(_: Kinds, value: exp.Expr) -> exp.Expr:
@@ -172,6 +172,14 @@ def _divide(kinds: Kinds, node: exp.Div) -> exp.Expr:
 def _exact(value: exp.Expr, scale: int) -> exp.Expr:
     rounded = call("round", value, exp.Literal.number(scale))
     return exp.Cast(this=rounded, to=exp.DataType.build(f"decimal(38, {scale})"))
+
+
+def _sum(kinds: Kinds, node: exp.Sum) -> exp.Expr:
+    """A sum of exact numbers is exact; fakesnow sums whatever has no cast as DOUBLE."""
+    scale = kinds.scale(node.this)
+    if scale is not None:
+        node.set("this", exp.Cast(this=node.this, to=exp.DataType.build(f"decimal(38, {scale})")))
+    return node
 
 
 def _average(kinds: Kinds, node: exp.Avg) -> exp.Expr:
@@ -257,6 +265,7 @@ _NODES: dict[type[exp.Expr], Callable[[Kinds, exp.Expr], exp.Expr]] = {
     exp.DateTrunc: casts.date_trunc,
     exp.DateAdd: casts.date_add,  # type: ignore[dict-item]
     exp.Div: _divide,  # type: ignore[dict-item]
+    exp.Sum: _sum,  # type: ignore[dict-item]
     exp.Avg: _average,  # type: ignore[dict-item]
     exp.In: _in,  # type: ignore[dict-item]
     exp.WithinGroup: _array_agg,  # type: ignore[dict-item]

@@ -115,6 +115,6 @@ def _queries(session: Session, arguments: Arguments, *, of_session: bool) -> str
         "WAREHOUSE_NAME", "QUERY_TAG", "EXECUTION_STATUS", "ERROR_CODE", "ERROR_MESSAGE", "START_TIME", "END_TIME",
         "ROWS_PRODUCED",
     )  # fmt: skip
-    values = ", ".join(rows) or f"({', '.join(['null'] * len(names))})"
+    listed = ", ".join(rows) or f"({', '.join(['null'] * len(names))})"
     columns = ", ".join(f'"{name}"' for name in names)
-    return f'select * from (values {values}) as q({columns}) where "QUERY_ID" is not null'
+    return f'select * from (values {listed}) as q({columns}) where "QUERY_ID" is not null'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from local.snowflake import lexer, scripting
 from local.snowflake.errors import SnowflakeError, compilation, convert, invalid_identifier
@@ -184,7 +184,7 @@ class Frame:
         if self.session.cancelled.is_set():
             raise SnowflakeError(604, "SQL execution canceled", "57014")
         try:
-            _RUN[type(node)](self, node)
+            self.one(node)
         except (Returned, _Left):
             raise
         except Exception as error:
@@ -198,6 +198,39 @@ class Frame:
                 raise
             raise known from error
 
+    def one(self, node: scripting.Node) -> None:
+        match node:
+            case scripting.Sql():
+                self.sql(node)
+            case scripting.Variable():
+                self.variable(node)
+            case scripting.Cursor():
+                self.cursor(node)
+            case scripting.Declared():
+                self.exception(node)
+            case scripting.Assign():
+                self.assign(node)
+            case scripting.If():
+                self.if_(node)
+            case scripting.ForRange():
+                self.for_range(node)
+            case scripting.ForEach():
+                self.for_each(node)
+            case scripting.While():
+                self.while_(node)
+            case scripting.Return():
+                self.return_(node)
+            case scripting.Raise():
+                self.raise_(node)
+            case scripting.Leave():
+                self.leave(node)
+            case scripting.Open():
+                self.open(node)
+            case scripting.Fetch():
+                self.fetch(node)
+            case scripting.Block():
+                self.block(node)
+
     def variable(self, node: scripting.Variable) -> None:
         self.variables[node.name] = None
         if node.value is not None:
@@ -206,7 +239,7 @@ class Frame:
     def cursor(self, node: scripting.Cursor) -> None:
         self.cursors[node.name] = node.query
 
-    def exception(self, node: scripting.Exception_) -> None:
+    def exception(self, node: scripting.Declared) -> None:
         self.exceptions[node.name] = (node.number, node.message)
 
     def assign(self, node: scripting.Assign) -> None:
@@ -284,9 +317,6 @@ class Frame:
     def leave(self, node: scripting.Leave) -> None:
         raise _Left(again=node.again)
 
-    def nothing(self, node: scripting.Nothing) -> None:
-        """NULL; does nothing."""
-
     def open(self, node: scripting.Open) -> None:
         query = self.cursors.get(node.name)
         if query is None:
@@ -361,23 +391,3 @@ def _cut_into(text: str) -> tuple[str, list[str]]:
             break
         return text[: token.start] + text[found[at].end :], names
     return text, []
-
-
-_RUN: dict[type[scripting.Node], Callable[[Frame, scripting.Node], None]] = {
-    scripting.Sql: Frame.sql,
-    scripting.Variable: Frame.variable,
-    scripting.Cursor: Frame.cursor,
-    scripting.Exception_: Frame.exception,
-    scripting.Assign: Frame.assign,
-    scripting.If: Frame.if_,
-    scripting.ForRange: Frame.for_range,
-    scripting.ForEach: Frame.for_each,
-    scripting.While: Frame.while_,
-    scripting.Return: Frame.return_,
-    scripting.Raise: Frame.raise_,
-    scripting.Leave: Frame.leave,
-    scripting.Nothing: Frame.nothing,
-    scripting.Open: Frame.open,
-    scripting.Fetch: Frame.fetch,
-    scripting.Block: Frame.block,
-}  # type: ignore[dict-item]

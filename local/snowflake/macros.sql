@@ -20,9 +20,6 @@ create or replace macro {db}.main.sf_ltz_text(x) as
 
 create or replace macro {db}.main.sf_variant_text(x) as x::varchar::json ->> '$';
 
--- AS_OBJECT: the object that a VARIANT holds; NULL for anything else.
-create or replace macro {db}.main.as_object(x) as case when json_type(x::json) = 'OBJECT' then x::json end;
-
 create or replace macro {db}.main.sf_text(x) as
     case typeof(x)
         when 'TIMESTAMP' then sf_ntz_text(try_cast(x as timestamp))
@@ -201,6 +198,12 @@ create or replace macro {db}.main.sf_parse_json(x) as
         when json_valid(x) then x::json
         else error('SNOWFLAKE100069|22P02|Error parsing JSON: ' || x)
     end;
+
+create or replace macro {db}.main.as_object(x) as case when json_type(x::json) = 'OBJECT' then x::json end;
+create or replace macro {db}.main.as_array(x) as case when json_type(x::json) = 'ARRAY' then x::json end;
+create or replace macro {db}.main.as_varchar(x) as case when json_type(x::json) = 'VARCHAR' then x::json ->> '$' end;
+create or replace macro {db}.main.as_integer(x) as
+    case when sf_type_name(x) = 'INTEGER' then (x::json ->> '$')::bigint end;
 
 create or replace macro {db}.main.sf_try_parse_json(x) as
     case when trim(x) <> '' and json_valid(x) then x::json end;

@@ -1,4 +1,4 @@
-"""CREATE, ALTER, DROP and COMMENT of what is only recorded: integrations, stages, file formats, warehouses, roles, users."""
+"""CREATE, ALTER, DROP and COMMENT of what is only recorded: integrations, stages, file formats, warehouses, roles …"""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ _OPTIONS: dict[str, set[str]] = {
         "COMMENT", "TIMEZONE", "QUERY_TAG", "NETWORK_POLICY", "STATEMENT_TIMEOUT_IN_SECONDS", "LOCK_TIMEOUT",
         "MUST_CHANGE_PASSWORD", "PASSWORD", "DAYS_TO_EXPIRY", "MINS_TO_UNLOCK",
     },
-    "NETWORK POLICY": {"ALLOWED_IP_LIST", "BLOCKED_IP_LIST", "ALLOWED_NETWORK_RULE_LIST", "BLOCKED_NETWORK_RULE_LIST", "COMMENT"},
+    "NETWORK POLICY": {
+        "ALLOWED_IP_LIST", "BLOCKED_IP_LIST", "ALLOWED_NETWORK_RULE_LIST", "BLOCKED_NETWORK_RULE_LIST", "COMMENT",
+    },
     "NETWORK RULE": {"TYPE", "VALUE_LIST", "MODE", "COMMENT"},
 }  # fmt: skip
 

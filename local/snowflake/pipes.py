@@ -139,10 +139,11 @@ def _refresh(session: Session, name: Name, properties: Properties, options: dict
     location = _location(session, properties)
     prefix = location.prefix + str(options.get("PREFIX", ""))
     known = _known(session, name, properties) | _queued(session, name)
-    found: list[StoredObject] = []
-    for stored in stages.list_files(session, location, None, pattern, whole_path=False):
-        if stored.key.startswith(prefix) and stored.modified >= after and stored.url not in known:
-            found.append(stored)
+    found: list[StoredObject] = [
+        stored
+        for stored in stages.list_files(session, location, None, pattern, whole_path=False)
+        if stored.key.startswith(prefix) and stored.modified >= after and stored.url not in known
+    ]
     _queue(session, name, [stored.key for stored in found])
     rows = [(stored.key.removeprefix(location.stage_prefix), "SENT") for stored in found]
     return rows_result(["File", "Status"], rows, 0x6000)

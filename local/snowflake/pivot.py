@@ -32,6 +32,8 @@ def _named(value: str) -> exp.Expr:
 def _values(session: Session, node: exp.Pivot, field: exp.In) -> list[str]:
     from local.snowflake.rewrite import rewrite
 
+    if node.parent is None:
+        raise unsupported("PIVOT without a table")
     source = node.parent.copy()
     source.set("pivots", None)
     query = exp.select(field.this.copy()).distinct().from_(source)

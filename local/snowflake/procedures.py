@@ -66,8 +66,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     return status(f"Function {name[2]} successfully created.")
 
 
-def _argument(text: str) -> list[str | None]:
-    """[name, type, default or None]."""
+def _argument(text: str) -> tuple[str, str, str | None]:
+    """(name, type, default or None)."""
     reader = Reader(text)
     name = reader.identifier()
     kind = reader.next().upper
@@ -75,7 +75,7 @@ def _argument(text: str) -> list[str | None]:
         kind += f"({reader.parenthesis()})"
     default = reader.rest() if reader.take("DEFAULT") else None
     reader.end()
-    return [name, kind, default]
+    return name, kind, default
 
 
 def _read_properties(reader: Reader, properties: Properties) -> None:

@@ -1,5 +1,8 @@
 """The result of one statement: an Arrow table, and Snowflake's description of its columns."""
 
+# mypy: disable-error-code="attr-defined, name-defined, no-untyped-call"
+# (pyarrow re-exports its names without saying so)
+
 from __future__ import annotations
 
 import json

@@ -37,7 +37,9 @@ class Cursor(Node):
 
 
 @dataclass(slots=True)
-class Exception_(Node):
+class Declared(Node):
+    """DECLARE of an exception."""
+
     name: str
     number: int
     message: str
@@ -201,7 +203,7 @@ class _Parser:
                 if not isinstance(given, list) or len(given) != 2:
                     raise Unexpected(reader.peek())
                 number, message = int(str(given[0])), str(given[1])
-            node = Exception_(position, name, number, message)
+            node = Declared(position, name, number, message)
         else:
             kind = "" if reader.peek_text() in {":=", "DEFAULT", ";"} else self.until(":=", "DEFAULT", ";")
             value = None

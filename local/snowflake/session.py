@@ -1,4 +1,4 @@
-"""One login: current names, role, parameters, variables, temporary tables, transactions. Every statement enters here."""
+"""One login: current names, role, parameters, variables, temporary tables, transactions. Statements enter here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from local.snowflake import lexer
 from local.snowflake.catalog import Catalog, Name, quoted, text, utc_now
-from local.snowflake.errors import SnowflakeError, compilation, convert, no_such_session_object
+from local.snowflake.errors import SnowflakeError, compilation, convert, no_such_session_object, unsupported
 from local.snowflake.results import Column, Result, column_of_duckdb
 from local.snowflake.transactions import Transaction
 from local.snowflake.translate import Translator
@@ -226,6 +226,8 @@ class Session:
             cursor = self.transaction.read(sql)
             described = [(str(entry[0]), str(entry[1])) for entry in cursor.description or []]
             table = cursor.to_arrow_table()
+        if table is None:
+            raise unsupported("a query without a result")
         columns: list[Column] = [column_of_duckdb(name, kind) for name, kind in described]
         return Result(table, columns, rowcount=table.num_rows)
 

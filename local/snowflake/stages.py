@@ -118,9 +118,10 @@ class SourceFile:
 
     def lines(self) -> str:
         """(row_number, line) of every line that is not blank, whatever is in it."""
-        return f"""(select row_number() over () as row_number, line from read_csv({text(str(self.path))}, header = false,
-            columns = {{'line': 'VARCHAR'}}, delim = E'\\x01', quote = '', escape = '', auto_detect = false,
-            compression = '{self._compression}', max_line_size = {MAX_LINE}, strict_mode = false)
+        return f"""(select row_number() over () as row_number, line
+            from read_csv({text(str(self.path))}, header = false, columns = {{'line': 'VARCHAR'}}, delim = E'\\x01',
+            quote = '', escape = '', auto_detect = false, compression = '{self._compression}',
+            max_line_size = {MAX_LINE}, strict_mode = false)
             where trim(line) <> '')"""
 
     def text_records(self) -> str:

@@ -41,7 +41,7 @@ class Storage:
         self.s3 = self._client("s3")
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]
             service,
             endpoint_url=self._endpoint,
             region_name=os.environ.get("AWS_REGION", "us-east-1"),

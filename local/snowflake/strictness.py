@@ -100,7 +100,7 @@ def prepare_columns(tree: exp.Create) -> list[list[str]]:
         return []
     keys: list[list[str]] = []
     primary: set[str] = set()
-    definitions = []
+    definitions: list[exp.Expr] = []
     for entry in schema.expressions:
         if isinstance(entry, exp.ColumnDef):
             definitions.append(entry)

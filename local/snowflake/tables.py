@@ -92,6 +92,8 @@ def _create_view(session: Session, tree: exp.Create, name: Name, sql: str, *, te
     streams.read_by(session, query)
     _keep_temporary(tree, temporary=temporary)
     place = ("temp", "main", "view " + ".".join(name)) if temporary else name
+    read = {session.table_name(table) for table in query.find_all(exp.Table)}
+    reads = sorted(one for one in read if one is not None and one != name)
     with session.statement() as transaction:
         if session.relation_kind(name) == "TABLE" and not temporary:
             raise already_exists(name[2])
@@ -102,9 +104,7 @@ def _create_view(session: Session, tree: exp.Create, name: Name, sql: str, *, te
     if temporary:
         session.temporary[name] = place
     else:
-        reads = {session.table_name(table) for table in query.find_all(exp.Table)} - {None, name}
-        properties = {"owner": session.role, "text": sql, "reads": sorted(reads)}  # type: ignore[type-var]
-        session.catalog.put("VIEW", name, properties)
+        session.catalog.put("VIEW", name, {"owner": session.role, "text": sql, "reads": reads})
     return status(f"View {name[2]} successfully created.")
 
 
@@ -193,7 +193,9 @@ def _alter_to(session: Session, tree: exp.Create, name: Name) -> Result:
             wanted = definition.kind.sql(dialect="duckdb")
             if column not in have:
                 transaction.write(f"alter table {quoted(*name)} add column {quoted(column)} {wanted}")
-            elif have[column] != str(transaction.duck.execute(f"select null::{wanted}").description[0][1]):  # type: ignore[index]
+            elif [have[column]] != [
+                str(one[1]) for one in transaction.duck.execute(f"select null::{wanted}").description
+            ]:
                 raise unsupported(f"CREATE OR ALTER TABLE that changes the type of {column}")
         for column in have.keys() - want.keys():
             transaction.write(f"alter table {quoted(*name)} drop column {quoted(column)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -93,10 +93,8 @@ class Transaction:
         self._end()
 
     def _back(self) -> None:
-        try:
+        with suppress(duckdb.TransactionException):  # a failed COMMIT has already ended it
             self.duck.execute("rollback")
-        except duckdb.TransactionException:
-            pass  # a failed COMMIT has already ended it
         self._aborted = False
 
     def _end(self) -> None:

@@ -80,7 +80,7 @@ class Wire:
         names = [_name(query.get(key)) for key in ("databaseName", "schemaName", "roleName", "warehouse")]
         loop = asyncio.get_running_loop()
         try:
-            session = await loop.run_in_executor(self._pool, self._account.login, user, *names)
+            session = await loop.run_in_executor(self._pool, lambda: self._account.login(user, *names))
             for name, value in (data.get("SESSION_PARAMETERS") or {}).items():
                 if name in {"QUERY_TAG", "TIMEZONE", "STATEMENT_TIMEOUT_IN_SECONDS"}:
                     session.set_parameter(name, value)

@@ -1,10 +1,10 @@
 """Runs the rows of rows.jsonl against a server that speaks Snowflake's protocol.
 
 A row: id, area, setup, sql, expect, doc (where the expectation stands), certainty, note. `{DB}` is a fresh database
-with PUBLIC current, `{url}` an S3 folder of the row's own, `{key}` its key prefix, `{integration}` a storage integration
-that allows the bucket. Entries of setup: SQL; `{put, text}`; `{wait, value, seconds}`; `{sleep}`; `{executemany, binds}`;
-`{notify: pipe}`; `!session b SQL` in a second session; `!fails CODE SQL`; `!fresh` a session without a database;
-`!grant-me ROLE`.
+with PUBLIC current, `{url}` an S3 folder of the row's own, `{key}` its key prefix, `{integration}` a storage
+integration that allows the bucket. Entries of setup: SQL; `{put, text}`; `{wait, value, seconds}`; `{sleep}`;
+`{executemany, binds}`; `{notify: pipe}`; `!session b SQL` in a second session; `!fails CODE SQL`; `!fresh` a session
+without a database; `!grant-me ROLE`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REFUSED = "not supported locally"
 Row = dict[str, Any]
 
 
-class Differs(AssertionError):
+class DiffersError(AssertionError):
     """The server answered otherwise than the row expects."""
 
 
@@ -75,7 +75,7 @@ class Run:
         return text
 
     def outcome(self) -> str:
-        """ "pass", or "refused: …" when the server says that it does not support it. Raises Differs otherwise."""
+        """ "pass", or "refused: …" when the server says that it does not support it. Raises DiffersError otherwise."""
         try:
             with self.server.connect() as admin:
                 admin.cursor().execute(f"create or replace database {self.names['DB']}")
@@ -86,7 +86,7 @@ class Run:
         except Error as error:
             if REFUSED in str(error.msg):
                 return f"refused: {str(error.msg).split(REFUSED)[1].strip(': ').splitlines()[0]}"
-            raise Differs(f"{type(error).__name__} {error.errno} {error.sqlstate}: {error.msg}") from error
+            raise DiffersError(f"{type(error).__name__} {error.errno} {error.sqlstate}: {error.msg}") from error
         finally:
             for session in self.sessions.values():
                 session.close()
@@ -138,7 +138,7 @@ class Run:
             if REFUSED in str(error.msg) or (code != "*" and error.errno != int(code)):
                 raise
             return
-        raise Differs(f"did not fail with {code}: {sql}")
+        raise DiffersError(f"did not fail with {code}: {sql}")
 
     def wait(self, sql: str, value: Any, seconds: float) -> None:
         deadline = time.monotonic() + min(seconds, 30)
@@ -147,7 +147,7 @@ class Run:
             if found and same(found[0], value, exact=False):
                 return
             if time.monotonic() > deadline:
-                raise Differs(f"waited for {value!r}, got {found!r}: {sql}")
+                raise DiffersError(f"waited for {value!r}, got {found!r}: {sql}")
             time.sleep(0.1)
 
     def notify(self, pipe: str) -> None:
@@ -175,7 +175,7 @@ class Run:
         if "columns" in expect:
             wanted = expect["columns"]
             if names[: len(wanted)] != wanted:
-                raise Differs(f"columns {names}, expected {wanted}")
+                raise DiffersError(f"columns {names}, expected {wanted}")
         if "rows" in expect:
             self.check_rows(rows, [[self.filled(cell) for cell in row] for row in expect["rows"]], expect)
         for wanted_row in expect.get("rows_subset", []):
@@ -195,7 +195,7 @@ class Run:
             and all(same(cell, cell_wanted, exact=exact) for cell, cell_wanted in zip(row, want, strict=True))
             for row, want in zip(rows, wanted, strict=False)
         ):
-            raise Differs(f"rows {rows}, expected {wanted}")
+            raise DiffersError(f"rows {rows}, expected {wanted}")
 
     @staticmethod
     def check_subset(names: list[str], rows: list[list[Any]], wanted: Row) -> None:
@@ -205,7 +205,7 @@ class Run:
                 name.lower() in at and same(row[at[name.lower()]], cell, exact=False) for name, cell in wanted.items()
             ):
                 return
-        raise Differs(f"no row has {wanted}: {names} {rows[:5]}")
+        raise DiffersError(f"no row has {wanted}: {names} {rows[:5]}")
 
     def check_error(self, wanted: Row, sql: str) -> None:
         try:
@@ -216,24 +216,24 @@ class Run:
                 raise
             code, state, message = error.errno, error.sqlstate, " ".join(str(error.msg).split()).lower()
             if "code" in wanted and code != wanted["code"]:
-                raise Differs(f"code {code} {state}, expected {wanted}: {error.msg}") from error
+                raise DiffersError(f"code {code} {state}, expected {wanted}: {error.msg}") from error
             if "sqlstate" in wanted and state != wanted["sqlstate"]:
-                raise Differs(f"state {state}, expected {wanted}: {error.msg}") from error
+                raise DiffersError(f"state {state}, expected {wanted}: {error.msg}") from error
             fragments = wanted.get("message", [])
             for fragment in [fragments] if isinstance(fragments, str) else fragments:
                 if " ".join(self.fill(fragment).split()).lower() not in message:
-                    raise Differs(f"message {error.msg!r}, expected {fragment!r}") from error
+                    raise DiffersError(f"message {error.msg!r}, expected {fragment!r}") from error
             return
-        raise Differs(f"answered {found}, expected error {wanted}")
+        raise DiffersError(f"answered {found}, expected error {wanted}")
 
     def check_describe(self, wanted: list[list[Any]], sql: str) -> None:
-        kinds = {number: name for number, name in enumerate(FIELD_TYPES)}
+        kinds = dict(enumerate(FIELD_TYPES))
         found = [
             [column.name, kinds[column.type_code], column.precision, column.scale]
             for column in self.session("a").cursor().describe(sql)
         ]
         if found != wanted:
-            raise Differs(f"described {found}, expected {wanted}")
+            raise DiffersError(f"described {found}, expected {wanted}")
 
 
 FIELD_TYPES = (
