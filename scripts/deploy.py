@@ -30,6 +30,7 @@ from schemachange.sql_splitter import split_sql_statements
 from schemachange.version import get_alphanum_key
 
 from scripts.pipeline import warehouse
+from scripts.pipeline.deployment import LANDING, obstacles, problems
 from scripts.pipeline.entry import Result, as_command, log
 from scripts.pipeline.errors import ConfigurationError
 from scripts.pipeline.records import write_lines
@@ -68,7 +69,7 @@ class Applied:
 
 
 def run(*, action: Action, scope: Scope, plan: Path, deployed: Path) -> Result:
-    """Writes the SQL that would run to `plan`; with `apply` runs it and writes a `Deployed` a line to `deployed`.
+    """Writes the SQL that would run to `plan`; `apply` runs it, writes a `Deployed` a line to `deployed`, and verifies.
 
     Returns counts (changes, ran, seconds). Raises ConfigurationError at the first script that cannot run, naming file
     and statement; what ran before it stays, and running again goes on from there.
@@ -79,10 +80,14 @@ def run(*, action: Action, scope: Scope, plan: Path, deployed: Path) -> Result:
     history = f"{settings.snowflake_database}.OPS.CHANGE_HISTORY_{scope.upper()}"
     with warehouse.connect(settings, _role(scope, settings)) as session:
         applied = read_history(session, history)
+        in_the_way = obstacles(session, settings) if scope == "database" else []
     changes = pending(texts, applied or {})
     first = [] if applied is not None else bootstrap(settings)
-    plan.write_text(_plan_text(scope, first, changes), encoding="utf-8")
+    plan.write_text(_plan_text(scope, in_the_way, first, changes), encoding="utf-8")
     ran: list[Deployed] = []
+    if in_the_way and action == "apply":
+        message = f"{settings.raw_schema}.{LANDING} is in use: {' '.join(in_the_way)} Then deploy again."
+        raise ConfigurationError(message)
     if action == "apply":
         if first:
             with warehouse.connect(settings, settings.deploy_role) as session:
@@ -92,6 +97,7 @@ def run(*, action: Action, scope: Scope, plan: Path, deployed: Path) -> Result:
             apply(scope, settings, history, ran)
         finally:
             write_lines(deployed, ran)
+        verify(scope, settings, texts)
     else:
         write_lines(deployed, [])
     log.info("%s %s: %d changes, %d scripts ran", action, scope, len(changes), len(ran))
@@ -109,6 +115,16 @@ def bootstrap(settings: DeploySettings) -> list[str]:
         f"create schema if not exists {settings.snowflake_database}.ops",
         f"create warehouse if not exists {settings.snowflake_warehouse} initially_suspended = true",
     ]
+
+
+def verify(scope: Scope, settings: DeploySettings, texts: Mapping[Script, str]) -> None:
+    """Raises ConfigurationError that lists what is not as the scripts say."""
+    if scope != "database":
+        return
+    with warehouse.connect(settings, settings.deploy_role) as session:
+        found = problems(session, settings, texts.values())
+    if found:
+        raise ConfigurationError(f"Deployed, but not as written: {' '.join(found)}")
 
 
 def variables(scope: Scope, settings: DeploySettings) -> dict[str, str]:
@@ -201,8 +217,8 @@ def _path(file: Path) -> str:
     return file.relative_to(FOLDERS.parent).as_posix()
 
 
-def _plan_text(scope: Scope, first: list[str], changes: list[Change]) -> str:
-    lines = [f"-- Scope {scope}: {len(changes)} scripts would run.", ""]
+def _plan_text(scope: Scope, in_the_way: list[str], first: list[str], changes: list[Change]) -> str:
+    lines = [f"-- Scope {scope}: {len(changes)} scripts would run.", *(f"-- First: {each}" for each in in_the_way), ""]
     if first:
         lines += ["-- before all scripts", *(f"{statement};" for statement in first), ""]
     for change in changes:
