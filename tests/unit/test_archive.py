@@ -157,6 +157,7 @@ def test_a_member_may_be_several_gzips_in_a_row_and_end_without_newline(tmp_path
         (b'{"uuid":"x","n":NaN}', "not one JSON object"),
         (b'{"uuid":"x","n":"\x01"}', "not one JSON object"),
         (b'{"uuid":"x","n":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not one JSON object"),
+        (event("x", plan="?").replace(b'"?"', b"[" * 100_000 + b"]" * 100_000), "not one JSON object"),
         (b"{}", "no text uuid"),
         (b'{"uuid":null}', "no text uuid"),
         (b'{"uuid":7}', "no text uuid"),

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -92,12 +93,6 @@ def test_b05_a_single_hour_that_times_out_is_tried_again_and_then_names_the_way_
         caller.ask(Window(HOUR.start, HOUR.start.replace(hour=4)))
 
 
-def test_a_redirect_is_a_wrong_address(server, caller):
-    server.program({"do": "status", "status": 302})
-    with pytest.raises(ConfigurationError, match="AMP_REGION or AMP_BASE_URL"):
-        caller.ask()
-
-
 def test_an_undocumented_refusal_is_not_repeated(server, caller):
     server.program({"do": "status", "status": 410})
     with pytest.raises(PermanentError, match="answered 410"):
@@ -124,24 +119,36 @@ def test_a_server_that_says_nothing_meets_the_read_timeout(tmp_path):
             caller.ask()
 
 
-def test_b11_a_declared_length_that_is_not_reached_is_a_cut(tmp_path):
-    """Content-Length 10000 with 14 bytes."""
+@contextmanager
+def answering(*answers: bytes):
+    """A server that sends these bytes, one answer a connection, and hangs up."""
 
-    def serve(listener):
-        for _ in range(2):
+    def serve():
+        for answer in answers:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nPK not enough.")
+                connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        patience = Patience(connect=1, read=2, whole=10, tries=2, backoff=0.01)
-        caller = Caller(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path / "download", patience)
-        with pytest.raises(RetriableError, match="IncompleteRead"):
-            caller.ask()
-        thread.join()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_b11_a_declared_length_that_is_not_reached_is_a_cut(tmp_path):
+    """Content-Length 10000 with 14 bytes."""
+    patience = Patience(connect=1, read=2, whole=10, tries=2, backoff=0.01)
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nPK not enough."
+    with answering(cut, cut) as url, pytest.raises(RetriableError, match="IncompleteRead"):
+        Caller(url, tmp_path / "download", patience).ask()
+
+
+def test_a_redirect_is_not_followed_with_the_keys(tmp_path):
+    away = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"
+    with answering(away, page) as url, pytest.raises(ConfigurationError, match="AMP_REGION or AMP_BASE_URL"):
+        Caller(url, tmp_path / "download").ask()
 
 
 def test_a_slow_window_of_several_hours_is_split_and_a_slow_hour_is_not(server, tmp_path):
