@@ -97,8 +97,8 @@ def _missing_objects(session: Warehouse, settings: DeploySettings, statements: l
     database = settings.snowflake_database
     wanted: dict[str, set[str]] = {}
     for statement in statements:
-        for kind, name in _CREATED.findall(_code(statement)):
-            wanted.setdefault(kind.lower(), set()).add(_short(name, database))
+        if created := _CREATED.match(_code(statement)):
+            wanted.setdefault(created[1].lower(), set()).add(_short(created[2], database))
     found = []
     for kind, names in wanted.items():
         there = set()
