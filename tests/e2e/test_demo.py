@@ -93,7 +93,10 @@ def test_logs_of_the_last_run_can_be_read_afterwards(state: Path) -> None:
     assert "verdict" in out
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "ending",
+    [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.scenario) for each in (signal.SIGTERM, signal.SIGINT))],
+)
 def test_a_demo_that_is_stopped_in_a_run_leaves_no_process(state: Path, ending: signal.Signals) -> None:
     process = start(state, "demo")
     assert process.stderr
