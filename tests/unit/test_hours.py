@@ -108,6 +108,11 @@ def test_windows_are_days_at_small_scale_and_never_ask_for_hours_not_wanted():
         "2026-09-24T02",
     ]
     assert plan_windows([]) == []
+    night = Window(at("2026-09-23T22:00"), at("2026-09-24T01:00")).hours()
+    assert [str(window) for window in plan_windows(night)] == [
+        "2026-09-23T22..2026-09-23T23",
+        "2026-09-24T00..2026-09-24T01",
+    ]
 
 
 def test_windows_shrink_to_what_earlier_exports_weighed():
