@@ -289,7 +289,6 @@ class Uploader:
             stored = self._store.head(key)
             if stored is None:
                 stored = StoredObject(key, size, sha256, datetime.now(UTC))
-                stream.seek(0)
                 self._store.put(key, stream, sha256, {"member": part.member})
                 counts.update(objects=1, bytes=size)
                 return stored

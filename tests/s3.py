@@ -41,6 +41,7 @@ class S3:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.contents: dict[str, set[str]] = {}  # SHA-256 of all that a key has ever held
         self.fault: Callable[[dict[str, Any]], tuple[str, str] | tuple[str, str, str] | None] = lambda environ: None
         self._changing = threading.Lock()  # moto checks If-None-Match and writes in two steps; S3 in one
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
@@ -72,6 +73,7 @@ class S3:
         self.fault = lambda environ: None
         self.requests.clear()
         self.headers.clear()
+        self.contents.clear()
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
         self.create_bucket()
 
@@ -87,6 +89,7 @@ class S3:
         if fault is None or fault[0] == "after":
             with self._changing:
                 answer = list(self._app(environ, start_response if fault is None else lambda *_: None))
+                self._remember(environ)
             if fault is None:
                 return answer
             fault = fault[1:]
@@ -94,6 +97,11 @@ class S3:
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>test</Message></Error>".encode()
         start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
         return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _remember(self, environ: dict[str, Any]) -> None:
+        key = environ["PATH_INFO"].removeprefix(f"/{BUCKET}/")
+        if environ["REQUEST_METHOD"] in {"PUT", "POST"} and (stored := self.bucket.keys.get(key)):
+            self.contents.setdefault(key, set()).add(hashlib.sha256(stored.value).hexdigest())
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SHA256 = "sha256"  # name in the object's metadata; an ETag says nothing of the content (multipart, KMS)
-MULTIPART_FROM = 8 * 1024 * 1024
+MULTIPART_FROM = 32 * 1024 * 1024  # below, an object is streamed in one request and needs no memory
 CONFLICT_TRIES = 8
-# One part in memory at a time: callers upload several objects at once instead.
-_TRANSFER = TransferConfig(multipart_threshold=MULTIPART_FROM, multipart_chunksize=MULTIPART_FROM, use_threads=False)
+# `use_threads=False` would not do: it keeps every piece in memory until the last one is sent.
+_TRANSFER = TransferConfig(multipart_threshold=MULTIPART_FROM, multipart_chunksize=8 * 1024 * 1024, max_concurrency=1)
+_TRANSFER.max_in_memory_upload_chunks = 1
 
 _KEYS = "check AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY, or the profile or role that boto3 finds"
 _CONFIGURATION = {
@@ -77,6 +79,7 @@ class ObjectStore:
         if settings.aws_endpoint_url_s3:
             self._where += f" at {settings.aws_endpoint_url_s3}"
         self._client = _client(settings)
+        self._one_big = threading.Lock()  # its pieces are in memory
         self._encryption = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.aws_kms_key_id}
             if settings.aws_kms_key_id
@@ -160,7 +163,9 @@ class ObjectStore:
         or holds these same bytes.
         """
         extra = {"Metadata": {**metadata, SHA256: sha256}, **self._encryption}
-        with self._errors(f"put {key}"):
+        big = stream.seek(0, io.SEEK_END) >= MULTIPART_FROM
+        stream.seek(0)
+        with self._errors(f"put {key}"), self._one_big if big else nullcontext():
             self._client.upload_fileobj(stream, self.bucket, key, ExtraArgs=extra, Config=_TRANSFER)
 
     @contextmanager

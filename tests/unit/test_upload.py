@@ -16,6 +16,7 @@ import pytest
 from scripts import upload
 from scripts.pipeline.errors import ConfigurationError, DamagedError
 from scripts.pipeline.hour_ledger import HourLedger
+from scripts.pipeline.object_store import MULTIPART_FROM
 from scripts.pipeline.records import BadLine, UploadedLine, read_lines
 from scripts.pipeline.settings import BucketSettings
 from tests import s3
@@ -365,6 +366,7 @@ def test_b33_two_runs_at_once_on_one_hour_end_as_one(bucket, ledger, tmp_path):
         assert entry.version == 2  # the two equal exports are one version
         for version in versions:
             assert all(part.key in bucket.objects() for part in version.manifest.parts)
+    assert {len(contents) for contents in bucket.contents.values()} == {1}
 
 
 @pytest.mark.parametrize(("write", "answered"), [(1, True), (3, False), (4, True), (6, False)])
@@ -400,6 +402,13 @@ def test_killed_at_any_write_the_next_run_ends_the_same(bucket, ledger, tmp_path
     assert ledger.read(HOUR, 1).union_digest == s3.digest("ab")
 
 
+def test_parts_come_first_then_the_version_then_its_markers(bucket, tmp_path):
+    upload.run(**s3.Export(tmp_path / "a").add(HOUR, [["a"], ["b"]], after=timedelta(days=7)).write())
+    writes = [line.rsplit("/", 1)[1] for line in bucket.requests if line.startswith("PUT")]
+    assert [name[-8:] for name in writes[:2]] == [".json.gz"] * 2
+    assert writes[2:] == ["v0001.json", "rechecked_1d.json", "rechecked_7d.json"]
+
+
 def test_a_version_that_another_run_takes_first_is_compared_with(bucket, ledger, send):
     """The other run publishes between our look at the ledger and our write."""
     other = {}
@@ -417,9 +426,9 @@ def test_a_version_that_another_run_takes_first_is_compared_with(bucket, ledger,
 
 
 def test_a_big_part_is_streamed(bucket, tmp_path):
-    uuids = [str(random.Random(1).getrandbits(64)) * 60 + str(n) for n in range(9_000)]
+    uuids = [str(random.Random(1).getrandbits(64)) * 60 + str(n) for n in range(30_000)]
     export = s3.Export(tmp_path / "big").add(HOUR, uuids, level=0)
     (content,) = export.members.values()
-    assert len(content) > 9_000_000
+    assert len(content) > MULTIPART_FROM
     assert upload.run(**export.write())["bytes"] == len(content)
     assert list(bucket.objects(PARTS).values()) == [content]
