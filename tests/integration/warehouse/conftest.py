@@ -34,3 +34,17 @@ def environment(s3_server, snowflake_server, monkeypatch, tmp_path):
 
     choose("AMPLITUDE")
     return choose
+
+
+@pytest.fixture(scope="session")
+def deployed(snowflake_server, s3_server, tmp_path_factory):
+    """A database with everything in it and its tasks off, for tests that clear what they fill."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("deploy")
+        patch.chdir(folder)
+        settings = {**s3.settings_for(s3_server), **snowflake_server.settings("DEPLOYED"), "SILVER_TASKS": "false"}
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        for scope in ("account", "database"):
+            warehouse.run_deploy(folder, scope)
+    return "DEPLOYED"

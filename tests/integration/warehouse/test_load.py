@@ -13,42 +13,27 @@ from scripts.pipeline import keys
 from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.records import UploadedLine, UploadedPart, write_lines
 from tests import s3
-from tests.warehouse import run_deploy
 
 HOUR = "2026-09-24T03"
 LANDING = "RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
 
 
-@pytest.fixture(scope="module")
-def database(snowflake_server, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("deploy")
-        patch.chdir(folder)
-        for name, value in snowflake_server.settings("LOADING").items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_BUCKET_NAME", s3.BUCKET)
-        patch.setenv("SILVER_TASKS", "false")
-        for scope in ("account", "database"):
-            run_deploy(folder, scope)
-    return "LOADING"
-
-
 @pytest.fixture
-def stack(environment, database, s3_server, snowflake_server, monkeypatch, tmp_path):
+def stack(environment, deployed, s3_server, snowflake_server, monkeypatch, tmp_path):
     """The landing table, empty, with its pipe paused: each test says how parts come in."""
-    environment(database)
+    environment(deployed)
     monkeypatch.setenv("SNOWFLAKE_ROLE", "AMPLITUDE_LOADER")
     monkeypatch.setattr(load, "PIPE_SECONDS", 20)
     monkeypatch.setattr(load, "POLL_SECONDS", 0.2)
     s3_server.clear()
     snowflake_server.script(
-        database,
+        deployed,
         f"""alter pipe RAW.AMPLITUDE_EVENTS_PIPE set pipe_execution_paused = true;
         delete from {LANDING};
         delete from OPS.LOAD_AUDIT;
         delete from OPS.REJECTED_ROWS""",
     )
-    return Stack(snowflake_server, s3_server, database, tmp_path)
+    return Stack(snowflake_server, s3_server, deployed, tmp_path)
 
 
 class Stack:

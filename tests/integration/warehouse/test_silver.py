@@ -1,0 +1,361 @@
+"""SILVER against the truth: what the two procedures must make of landing rows, worked out here from the events."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from local.amplitude import generator
+from tests.exports import KEYS, event
+
+OBJECTS = {key for key in KEYS if key.endswith("_properties")} | {"data", "groups", "plan"}
+TIMES = {key for key in KEYS if key.endswith("_time")}
+BASE1 = ", ".join(f'"{key}"' for key in KEYS)
+
+
+class Silver:
+    def __init__(self, server, bucket, database: str) -> None:
+        self.server, self.bucket, self.database = server, bucket, database
+        self.files = 0
+
+    def land(self, lines: Iterable[bytes]) -> None:
+        """One more file, loaded by COPY."""
+        self.files += 1
+        name = f"project=1/date=2026-09-24/hour=03/{datetime.now(UTC):%H%M%S%f}_{self.files}.json.gz"
+        self.bucket.put(f"python-import/{name}", gzip.compress(b"\n".join(lines), mtime=0))
+        self.run(f"""copy into RAW.AMPLITUDE_EVENTS_RAW_PYTHON (json_data, source_file, source_row, loaded_at) from (
+            select $1, metadata$filename, metadata$file_row_number, metadata$start_scan_time
+            from @RAW.AMPLITUDE_EVENTS_STAGE) files = ('{name}')""")
+
+    def run(self, statement: str, **parameters: Any) -> list[tuple]:
+        return self.server.rows(self.database, statement, role="SYSADMIN", **parameters)
+
+    def update(self, **parameters: Any) -> list[str]:
+        """Both procedures, as the tasks call them."""
+        calls = ("call SILVER.AMPLITUDE_BASE_UPDATE()", "call SILVER.AMPLITUDE_NORMALISED_UPDATE()")
+        return [self.run(call, **parameters)[0][0] for call in calls]
+
+    def audit(self) -> list[tuple]:
+        columns = "procedure_name, status, rows_read, rows_stored, malformed, without_uuid, problem"
+        return self.run(f"select {columns} from OPS.SILVER_AUDIT order by started_at")
+
+
+@pytest.fixture
+def silver(deployed, environment, s3_server, snowflake_server):
+    """Everything empty, streams too; parts come by COPY alone."""
+    environment(deployed)
+    s3_server.clear()
+    tables = ["RAW.AMPLITUDE_EVENTS_RAW_PYTHON", "SENSITIVE.AMPLITUDE_LOCATIONS", "OPS.SILVER_AUDIT"]
+    of_silver = ("EVENTS_BASE1", "EVENTS_BASE2", "EVENTS", "SESSION", "USERS", "DEVICES")
+    tables += [f"SILVER.AMPLITUDE_{name}" for name in of_silver]
+    streams = {"RAW.AMPLITUDE_EVENTS_STREAM": tables[0], "SILVER.AMPLITUDE_EVENTS_BASE1_STREAM": tables[3]}
+    script = ["alter pipe RAW.AMPLITUDE_EVENTS_PIPE set pipe_execution_paused = true"]
+    script += [f"delete from {table}" for table in tables]
+    script += [f"create or replace stream {name} on table {on} append_only = true" for name, on in streams.items()]
+    snowflake_server.script(deployed, ";\n".join(script), role="SYSADMIN")
+    return Silver(snowflake_server, s3_server, deployed)
+
+
+def at(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def utc(*parts: int) -> datetime:
+    """As Snowflake's TIMESTAMP_NTZ arrives: without a zone."""
+    return datetime(*parts, tzinfo=UTC).replace(tzinfo=None)
+
+
+def typed(one: dict[str, Any]) -> dict[str, Any]:
+    """The 55 values of a well-formed event, as BASE1 must hold them."""
+    return {key: at(one[key]) if key in TIMES else one[key] for key in KEYS}
+
+
+def stored_base1(silver: Silver) -> dict[str, dict[str, Any]]:
+    rows = {}
+    for row in silver.run(f"select {BASE1} from SILVER.AMPLITUDE_EVENTS_BASE1"):
+        one = dict(zip(KEYS, row, strict=True))
+        rows[one["uuid"]] = one | {key: json.loads(one[key]) if one[key] else None for key in OBJECTS}
+    return rows
+
+
+def first_of_each(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    first: dict[str, dict[str, Any]] = {}
+    for one in events:
+        first.setdefault(one["uuid"], one)
+    return first
+
+
+def sessions(events: Iterable[dict[str, Any]]) -> set[tuple]:
+    """user_id, session_id, device_id of the first event, start, end, events, pages."""
+    grouped = defaultdict(list)
+    for one in events:
+        if one["amplitude_id"] is not None and one["session_id"] is not None and one["session_id"] >= 0:
+            grouped[one["amplitude_id"], one["session_id"]].append(one)
+    found = set()
+    for key, members in grouped.items():
+        members.sort(key=lambda one: (one["event_time"], one["uuid"]))
+        pages = sum(one["event_type"] == "[Amplitude] Page Viewed" for one in members)
+        ends = at(members[0]["event_time"]), at(members[-1]["event_time"])
+        found.add((*key, members[0]["device_id"], *ends, len(members), pages))
+    return found
+
+
+def people(events: Iterable[dict[str, Any]]) -> set[tuple]:
+    """email (newest that is known), user_id, first_seen, last_seen."""
+    grouped = defaultdict(list)
+    for one in events:
+        grouped[one["amplitude_id"]].append(one)
+    found = set()
+    for person, members in grouped.items():
+        times = sorted(at(one["event_time"]) for one in members)
+        named = [(one["event_time"], one["user_id"]) for one in members if one["user_id"]]
+        found.add((max(named)[1] if named else None, person, times[0], times[-1]))
+    return found
+
+
+def pairs(events: Iterable[dict[str, Any]], key: str) -> set[tuple]:
+    """(user_id, key, first_seen, last_seen)."""
+    grouped = defaultdict(list)
+    for one in events:
+        if one[key] is not None:
+            grouped[one["amplitude_id"], one[key]].append(at(one["event_time"]))
+    return {(*pair, min(times), max(times)) for pair, times in grouped.items()}
+
+
+def assert_silver_is(silver: Silver, events: list[dict[str, Any]]) -> None:
+    """All tables of SILVER hold exactly what these events (the first of each uuid) say."""
+    first = first_of_each(events)
+    assert stored_base1(silver) == {uuid: typed(one) for uuid, one in first.items()}
+    properties = {
+        (uuid, key, None if value is None else value if isinstance(value, str) else json.loads(json.dumps(value)))
+        for uuid, one in first.items()
+        for key, value in (one["event_properties"] or {}).items()
+        if isinstance(value, str | None)
+    }
+    stored = silver.run("select uuid, key, value, value_type from SILVER.AMPLITUDE_EVENTS_BASE2")
+    assert {row[:3] for row in stored if row[3] in ("VARCHAR", "NULL_VALUE")} == properties
+    assert len(stored) == sum(len(one["event_properties"] or {}) for one in first.values())
+    assert {row[0] for row in silver.run("select uuid from SILVER.AMPLITUDE_EVENTS")} == set(first)
+    counts = "select count(*), count(distinct uuid) from SILVER.AMPLITUDE_EVENTS"
+    assert silver.run(counts) == [(len(first), len(first))]
+    columns = "user_id, session_id, device_id, session_start, session_end, events, pages"
+    assert set(silver.run(f"select {columns} from SILVER.AMPLITUDE_SESSION")) == sessions(first.values())
+    assert set(silver.run("select email, user_id, first_seen, last_seen from SILVER.AMPLITUDE_USERS")) == people(
+        first.values()
+    )
+    devices = silver.run("select user_id, device_id, first_seen, last_seen from SILVER.AMPLITUDE_DEVICES")
+    assert sorted(devices) == sorted(pairs(first.values(), "device_id"))
+    columns = "user_id, ip_address, first_seen, last_seen"
+    places = silver.run(f"select {columns} from SENSITIVE.AMPLITUDE_LOCATIONS where ip_address != ''")
+    assert sorted(places) == sorted(pairs(first.values(), "ip_address"))
+
+
+HOURS = ("2026-09-24T09", "2026-09-24T10")
+
+
+@pytest.fixture(scope="module")
+def traffic() -> list[list[bytes]]:
+    """Two hours of the stand-in's website, with late events, repeats and long sessions."""
+    hours = [generator.events(hour, events_per_day=3000) for hour in HOURS]
+    assert all(len(hour) > 50 for hour in hours)
+    return hours
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
+def test_silver_equals_the_events_under_any_session_zone(silver, traffic, zone):
+    """Known fault B16: times shifted by the session's zone."""
+    for hour in traffic:
+        silver.land(hour)
+    silver.update(TIMEZONE=zone)
+    assert_silver_is(silver, [json.loads(line) for hour in traffic for line in hour])
+
+
+def test_any_order_of_arrival_and_repeated_files_end_the_same(silver, traffic):
+    """The second hour first, in pieces, the procedures between them, and each file twice."""
+    first, second = traffic
+    for piece in (second[::2], first[1::2], second[1::2], second[::2], first[::2], first):
+        silver.land(piece)
+        silver.update()
+    assert_silver_is(silver, [json.loads(line) for hour in traffic for line in hour])
+
+
+def test_second_run_changes_nothing(silver, traffic):
+    silver.land(traffic[0])
+    silver.update()
+    before = silver.run("select processed_at, count(*) from SILVER.AMPLITUDE_EVENTS group by 1")
+    silver.update()
+    assert silver.run("select processed_at, count(*) from SILVER.AMPLITUDE_EVENTS group by 1") == before
+    assert [row[2:4] for row in silver.audit()[-2:]] == [(0, 0), (0, 0)]
+
+
+def test_b22_one_uuid_twice_in_a_batch_is_stored_once_and_the_first_wins(silver):
+    """Known fault B22: MERGE with a key twice in the new batch fails, or stores both."""
+    one, two = {"event_properties": {"x": "1"}}, {"event_properties": {"y": "2"}}
+    silver.land([event("a", event_id=1, **one), event("a", event_id=2, **two)])
+    silver.land([event("a", event_id=3, event_properties={"z": "3"})])
+    silver.update()
+    assert silver.run('select "event_id" from SILVER.AMPLITUDE_EVENTS_BASE1') == [(1,)]
+    assert silver.run("select uuid, key, value from SILVER.AMPLITUDE_EVENTS_BASE2") == [("a", "x", "1")]
+    silver.land([event("a", event_id=4, event_properties={"w": "4"})])
+    silver.update()
+    assert silver.run('select "event_id" from SILVER.AMPLITUDE_EVENTS_BASE1') == [(1,)]
+    assert silver.run("select uuid, key from SILVER.AMPLITUDE_EVENTS_BASE2") == [("a", "x")]
+    assert silver.run("select event_id from SILVER.AMPLITUDE_EVENTS") == [(1,)]
+
+
+def test_b14_json_null_and_an_absent_key_are_both_null(silver):
+    """Known fault B14: `is null` misses a JSON null in a VARIANT."""
+    silver.land([event("null", user_id=None, plan=None), b'{"uuid": "absent", "event_type": "x"}'])
+    silver.update()
+    nulls = 'select "uuid", "user_id" is null, "plan" is null, "event_time" is null from SILVER.AMPLITUDE_EVENTS_BASE1'
+    assert sorted(silver.run(nulls)) == [("absent", True, True, True), ("null", True, True, False)]
+
+
+def test_integers_are_exact_to_the_last_digit(silver):
+    """Known fault B17: numbers that went through a double."""
+    silver.land([event("a", event_id=9007199254740993, amplitude_id=1263130950579, session_id=1790218987203)])
+    silver.update()
+    numbers = '"event_id"::varchar, "amplitude_id"::varchar, "session_id"::varchar'
+    expected = [("9007199254740993", "1263130950579", "1790218987203")]
+    assert silver.run(f"select {numbers} from SILVER.AMPLITUDE_EVENTS_BASE1") == expected
+    assert silver.run("select event_id::varchar from SILVER.AMPLITUDE_EVENTS") == [("9007199254740993",)]
+
+
+def test_malformed_values_become_null_and_are_counted(silver):
+    bad = {"event_id": "x1", "app": 1.5, "event_time": "2022:05:27 02:00:43.324890", "paying": "maybe", "plan": "text"}
+    silver.land([event("bad", **bad), event("good")])
+    silver.update()
+    columns = ", ".join(f'"{key}"' for key in bad)
+    row = silver.run(f"select {columns}, malformed from SILVER.AMPLITUDE_EVENTS_BASE1 where \"uuid\" = 'bad'")
+    assert row == [(None, None, None, None, None, 5)]
+    assert silver.audit()[0] == ("AMPLITUDE_BASE_UPDATE", "ok", 2, 2, 5, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-09-24 03:03:07.203000", utc(2026, 9, 24, 3, 3, 7, 203000)),
+        ("2026-09-24 03:03:07", utc(2026, 9, 24, 3, 3, 7)),
+        ("2023-08-24T07:00:00+00:00", utc(2023, 8, 24, 7)),
+        ("2023-08-25T11:04:55.821000+00:00", utc(2023, 8, 25, 11, 4, 55, 821000)),
+        ("2023-08-25T11:04:55.821000Z", utc(2023, 8, 25, 11, 4, 55, 821000)),
+        ("2023-08-25T11:04:55.821000+02:00", utc(2023, 8, 25, 9, 4, 55, 821000)),
+        ("1790218987203", None),
+        ("", None),
+    ],
+)
+def test_forms_of_time(silver, text, expected):
+    silver.land([event("a", event_time=text)])
+    silver.update(TIMEZONE="America/Los_Angeles")
+    assert silver.run('select "event_time" from SILVER.AMPLITUDE_EVENTS_BASE1') == [(expected,)]
+
+
+def test_a_row_without_uuid_is_counted_and_stays_out(silver):
+    silver.land([b'{"event_type": "x"}', b'{"uuid": null}', event("a")])
+    silver.update()
+    assert silver.audit()[0][2:6] == (3, 1, 0, 2)
+
+
+def test_b08_a_session_end_months_later_ends_its_old_session(silver):
+    """Known faults B02, B08: the end of a session comes when the next one starts, however late."""
+    old = {"session_id": 1750000000000, "amplitude_id": 7, "device_id": "d"}
+    silver.land([event("1", event_time="2026-02-01 10:00:00.000000", **old)])
+    silver.update()
+    silver.land([event("2", event_time="2026-02-01 10:05:00.001000", event_type="session_end", **old)])
+    silver.update()
+    columns = "session_start, session_end, events"
+    assert silver.run(f"select {columns} from SILVER.AMPLITUDE_SESSION") == [
+        (utc(2026, 2, 1, 10), utc(2026, 2, 1, 10, 5, 0, 1000), 2)
+    ]
+
+
+def test_b07_two_people_in_one_millisecond_have_two_sessions_and_minus_one_is_none(silver):
+    """Known fault B07: a session id is only a start time."""
+    at_once = {"session_id": 1790218987203}
+    silver.land([event("1", amplitude_id=1, **at_once), event("2", amplitude_id=2, **at_once)])
+    silver.land([event("3", amplitude_id=1, session_id=-1)])
+    silver.update()
+    keys = "select user_id, session_id from SILVER.AMPLITUDE_SESSION order by 1"
+    assert silver.run(keys) == [(1, 1790218987203), (2, 1790218987203)]
+
+
+def test_an_email_is_updated_when_found_and_never_taken_back(silver):
+    """The first design took the alphabetically last one."""
+    person = {"amplitude_id": 5}
+    silver.land([event("1", event_time="2026-09-24 03:00:00.000000", user_id="z@old.example", **person)])
+    silver.update()
+    silver.land([event("2", event_time="2026-09-24 04:00:00.000000", user_id="a@new.example", **person)])
+    silver.land([event("3", event_time="2026-09-24 05:00:00.000000", user_id=None, **person)])
+    silver.update()
+    assert silver.run("select email from SILVER.AMPLITUDE_USERS") == [("a@new.example",)]
+    silver.land([event("4", event_time="2026-09-24 01:00:00.000000", user_id="late@old.example", **person)])
+    silver.update()
+    assert silver.run("select email from SILVER.AMPLITUDE_USERS") == [("a@new.example",)]
+
+
+@pytest.mark.parametrize(
+    ("table", "procedure", "untouched"),
+    [
+        ("SILVER.AMPLITUDE_EVENTS_BASE2", "AMPLITUDE_BASE_UPDATE", "SILVER.AMPLITUDE_EVENTS_BASE1"),
+        ("SENSITIVE.AMPLITUDE_LOCATIONS", "AMPLITUDE_NORMALISED_UPDATE", "SILVER.AMPLITUDE_EVENTS"),
+    ],
+)
+def test_a_procedure_that_fails_keeps_nothing_and_the_next_run_does_all(silver, traffic, table, procedure, untouched):
+    """The first design lost the batch: its temporary table had emptied the stream before the failure."""
+    silver.land(traffic[0])
+    if procedure == "AMPLITUDE_NORMALISED_UPDATE":
+        silver.run("call SILVER.AMPLITUDE_BASE_UPDATE()")
+    silver.run(f"alter table {table} rename to {table}_AWAY")
+    with pytest.raises(Exception, match="does not exist"):
+        silver.run(f"call SILVER.{procedure}()")
+    assert silver.run(f"select count(*) from {untouched}") == [(0,)]
+    failed = silver.audit()[-1]
+    assert failed[:2] == (procedure, "failed")
+    assert failed[6] == "2003 42S02"
+    silver.run(f"alter table {table}_AWAY rename to {table}")
+    silver.update()
+    assert_silver_is(silver, [json.loads(line) for line in traffic[0]])
+
+
+def test_b19_a_stream_that_was_lost_is_made_again_without_loss_or_double(silver, traffic):
+    """Known fault B19: a stale stream. The new one reads the table from its beginning; each event is stored once."""
+    silver.land(traffic[0])
+    silver.update()
+    silver.land(traffic[1])
+    for name, table in (
+        ("RAW.AMPLITUDE_EVENTS_STREAM", "RAW.AMPLITUDE_EVENTS_RAW_PYTHON"),
+        ("SILVER.AMPLITUDE_EVENTS_BASE1_STREAM", "SILVER.AMPLITUDE_EVENTS_BASE1"),
+    ):
+        silver.run(f"drop stream {name}")
+        silver.run(f"create stream {name} on table {table} append_only = true show_initial_rows = true")
+    silver.update()
+    assert_silver_is(silver, [json.loads(line) for hour in traffic for line in hour])
+
+
+def test_pages_of_an_event_stand_in_a_row(silver):
+    page = {
+        "[Amplitude] Page Counter": 3,
+        "[Amplitude] Page Title": 'A "b" c',
+        "[Amplitude] Page URL": "https://x/?q=1",
+    }
+    silver.land([event("a", event_properties=page), event("b", event_properties={"other": 1})])
+    silver.update()
+    pages = "select uuid, page_counter, page_title, page_url from SILVER.AMPLITUDE_EVENTS_BASE2_PAGES"
+    assert silver.run(pages) == [("a", "3", 'A "b" c', "https://x/?q=1")]
+    columns = "page_counter, page_title, url"
+    assert silver.run(f"select {columns} from SILVER.AMPLITUDE_EVENTS where uuid = 'a'") == [
+        (3, 'A "b" c', "https://x/?q=1")
+    ]
+
+
+def test_places_stand_in_sensitive_only(silver):
+    columns = silver.run("select table_schema, table_name, column_name from information_schema.columns")
+    places = {"IP_ADDRESS", "COUNTRY", "REGION", "CITY", "DMA", "LOCATION_LAT", "LOCATION_LNG"}
+    found = {(schema, table) for schema, table, column in columns if column.upper() in places}
+    assert found == {("SILVER", "AMPLITUDE_EVENTS_BASE1"), ("SENSITIVE", "AMPLITUDE_LOCATIONS")}
