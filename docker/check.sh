@@ -35,7 +35,7 @@ value() { server_environment | tr '\0' '\n' | sed -n "s/^$1=//p"; }
 
 prepare() {
   say "a checkout of $(git rev-parse --short HEAD), as a team would have it"
-  git clone -q . "$WORK/checkout"
+  git clone -q . "$WORK/checkout" 2>/dev/null
   cp -r local/kestra/target "$WORK/checkout/local/kestra/"
   openssl genrsa 2048 2>/dev/null |
     openssl pkcs8 -topk8 -v2 aes256 -passout "pass:$KEY_PASSWORD" -out "$WORK/checkout/key.p8"
@@ -51,8 +51,9 @@ base_images() {
   fi
   cp /etc/ssl/certs/ca-certificates.crt docker/check/*ockerfile docker/check/postgres-entrypoint.sh "$WORK"
   chmod +x "$WORK/postgres-entrypoint.sh"
-  docker build -q -t amplitude-check-kestra -f "$WORK/kestra.Dockerfile" "$WORK" >/dev/null
-  docker build -q -t amplitude-check-postgres -f "$WORK/postgres.Dockerfile" "$WORK" >/dev/null
+  for name in kestra postgres; do
+    docker build -q -t "amplitude-check-$name" -f "$WORK/$name.Dockerfile" "$WORK" >/dev/null 2>&1
+  done
 }
 
 filled_in() {
@@ -142,9 +143,9 @@ restart_keeps_and_rereads() {
 # By TCP from another container, where the password counts.
 database_login() {
   docker run --rm --network amplitude-check_default -e PGPASSWORD="$1" --entrypoint psql amplitude-check-postgres \
-    -h postgres -U kestra -d kestra -Atc 'select 1' | grep -qx 1
+    -h postgres -U kestra -d kestra -Atc 'select 1'
 }
-old_password_is_refused() { ! database_login "$1"; }
+old_password_is_refused() { local said; ! said=$(database_login "$1" 2>&1) && grep -q "password authentication failed" <<<"$said"; }
 only_loopback() { docker inspect "$(compose ps -q kestra)" --format '{{json .NetworkSettings.Ports}}' | tee /dev/stderr | grep -q '"HostIp":"127.0.0.1"' && ! docker inspect $(compose ps -q) --format '{{json .NetworkSettings.Ports}}' | grep -q '0\.0\.0\.0'; }
 
 stops_within_the_grace() {
