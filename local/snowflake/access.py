@@ -1,39 +1,17 @@
-"""Roles and grants. They are recorded and shown; only USE ROLE is checked (README.md says what is not)."""
+"""GRANT and REVOKE, SHOW GRANTS. What the grants allow is checked in privileges.py."""
 
 from __future__ import annotations
 
-from local.snowflake.catalog import Catalog, Name
+from local.snowflake import lexer
+from local.snowflake.catalog import Name, label
 from local.snowflake.errors import no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
+from local.snowflake.privileges import SYSTEM_ROLES
 from local.snowflake.results import SHOW, Result, rows_result, status
 from local.snowflake.session import Session
 
-SYSTEM_ROLES: dict[str, list[str]] = {
-    "ACCOUNTADMIN": ["SYSADMIN", "SECURITYADMIN"],
-    "SECURITYADMIN": ["USERADMIN"],
-    "SYSADMIN": [],
-    "USERADMIN": [],
-    "PUBLIC": [],
-}
+OF_SCHEMA = {"TABLE", "VIEW", "STAGE", "FILE FORMAT", "PIPE", "STREAM", "TASK", "PROCEDURE"}
 _TWO_WORDS = {"FILE", "RESOURCE", "NETWORK", "STORAGE"}
-
-
-def roles_of(catalog: Catalog, role: str) -> set[str]:
-    """The role and every role that it inherits."""
-    found: set[str] = {"PUBLIC"}
-    waiting = [role]
-    while waiting:
-        one = waiting.pop()
-        if one in found and one != "PUBLIC":
-            continue
-        found.add(one)
-        waiting += SYSTEM_ROLES.get(one, [])
-        waiting += [
-            grant["on"]
-            for _, grant in catalog.all("GRANT")
-            if grant["kind"] in {"ROLE", "DATABASE ROLE"} and grant["to"][1] == one and grant["on"] not in found
-        ]
-    return found
 
 
 def can_use_role(session: Session, role: str) -> str:
@@ -136,11 +114,26 @@ def _read_object(session: Session, reader: Reader) -> tuple[str, str]:
     if scope:
         reader.need("IN")
         container = reader.next().upper
-        return scope + kind, f"{container} {'.'.join(reader.name())}"
-    name = ".".join(reader.name())
+        names = reader.name()
+        if container == "SCHEMA" and len(names) == 1:
+            names = [session.database or "", *names]
+        return scope + kind, f"{container} {'.'.join(names)}"
+    return kind, _existing(session, kind, reader)
+
+
+def _existing(session: Session, kind: str, reader: Reader) -> str:
+    """The full name of an object that is there."""
+    names = reader.name()
+    if kind not in OF_SCHEMA:
+        return ".".join([session.database or "", *names] if kind == "SCHEMA" and len(names) == 1 else names)
+    name = session.resolve(names)
     if reader.at("("):
-        name += f"({reader.parenthesis()})"
-    return kind, name
+        types = [part.split("(")[0].strip().upper() for part in lexer.split_arguments(reader.parenthesis())]
+        name = (name[0], name[1], f"{name[2]}({', '.join(types)})")
+    there = session.relation_kind(name) if kind in {"TABLE", "VIEW"} else session.catalog.get(kind, name)
+    if not there:
+        raise not_found(label(kind), ".".join(name), "42S02" if kind in {"TABLE", "VIEW"} else "02000")
+    return ".".join(name)
 
 
 def _read_grantee(session: Session, reader: Reader) -> tuple[str, str]:
@@ -161,8 +154,35 @@ def _privileges(session: Session, reader: Reader, *, revoke: bool) -> None:
     for words in (("WITH", "GRANT", "OPTION"), ("CASCADE",), ("RESTRICT",)):
         reader.take(*words)
     reader.end()
+    objects = _all_of(session, kind, name) if kind.startswith("ALL ") else [(kind, name)]
     for privilege in privileges:
-        _record(session, (privilege, kind, name, grantee_kind, grantee), revoke=revoke)
+        for of_kind, full in objects:
+            _record(session, (privilege, of_kind, full, grantee_kind, grantee), revoke=revoke)
+
+
+def _all_of(session: Session, kind: str, container: str) -> list[tuple[str, str]]:
+    """The objects that ALL <kind> IN <container> means now."""
+    one = kind.removeprefix("ALL ").removesuffix("S")
+    where = container.split(" ", 1)[1].split(".")
+    if one == "SCHEMA":
+        return [(one, f"{name[0]}.{name[1]}") for name, _ in session.catalog.all(one) if name[0] == where[0]]
+    names = [name for name, _ in session.catalog.all(one) if list(name[: len(where)]) == where]
+    return [(one, ".".join(name)) for name in names]
+
+
+def grant_future(session: Session, kind: str, name: Name) -> None:
+    """Future grants become grants when an object is made; a schema's hide its database's of the same kind."""
+    future = [one for _, one in session.catalog.all("GRANT") if one["kind"] == f"FUTURE {kind}S"]
+    of_schema = [one for one in future if one["on"] == f"SCHEMA {name[0]}.{name[1]}"]
+    for one in of_schema or [one for one in future if one["on"] == f"DATABASE {name[0]}"]:
+        _record(session, (one["privilege"], kind, ".".join(name), *one["to"]), revoke=False)
+
+
+def forget_grants(session: Session, kind: str, name: Name) -> None:
+    """Grants go with their object."""
+    for key, one in list(session.catalog.all("GRANT")):
+        if (one["kind"], one["on"]) == (kind, ".".join(name)):
+            session.catalog.drop("GRANT", key)
 
 
 def _ownership(session: Session, reader: Reader) -> None:

@@ -130,6 +130,7 @@ class Account:
         for name, value in known["options"].items():
             if name in {"TIMEZONE", "QUERY_TAG", "STATEMENT_TIMEOUT_IN_SECONDS", "LOCK_TIMEOUT"}:
                 session.set_parameter(name, value)
+        session.secondary_roles = known["options"].get("DEFAULT_SECONDARY_ROLES") != []
         session.role = role or str(known["options"].get("DEFAULT_ROLE", "ACCOUNTADMIN")).upper()
         wanted = warehouse or str(known["options"].get("DEFAULT_WAREHOUSE", "")).upper()
         session.warehouse = wanted or None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -18,6 +18,7 @@ from local.snowflake.translate import GLOBAL, HIDDEN
 
 Name = tuple[str, str, str]  # database, schema, name; the first two empty for account objects
 Properties = dict[str, Any]
+T = TypeVar("T")
 LABELS = {
     "INTEGRATION": "Integration",
     "STAGE": "Stage",
@@ -51,6 +52,7 @@ class Catalog:
         self._duck = duck
         self._lock = threading.RLock()
         self._objects: dict[tuple[str, Name], Properties] = {}
+        self._derived: dict[Callable[[Catalog], Any], Any] = {}
 
     def load(self, database: str) -> None:
         """Read what a database file holds."""
@@ -58,6 +60,13 @@ class Catalog:
         with self._lock:
             for kind, of_database, schema, name, properties in rows:
                 self._objects[kind, (of_database, schema, name)] = json.loads(properties)
+
+    def derived(self, build: Callable[[Catalog], T]) -> T:
+        """What build makes of the grants, kept until one changes."""
+        with self._lock:
+            if build not in self._derived:
+                self._derived[build] = build(self)
+            return self._derived[build]  # type: ignore[no-any-return]
 
     def get(self, kind: str, name: Name) -> Properties | None:
         return self._objects.get((kind, name))
@@ -73,6 +82,7 @@ class Catalog:
         with self._lock:
             self._delete(kind, name)
             self._objects[kind, name] = properties
+            self._forget_derived(kind)
             self._duck.execute(
                 f"insert into {self._table(name)} values (?, ?, ?, ?, ?)", [kind, *name, json.dumps(properties)]
             )
@@ -81,6 +91,11 @@ class Catalog:
         with self._lock:
             self._objects.pop((kind, name), None)
             self._delete(kind, name)
+            self._forget_derived(kind)
+
+    def _forget_derived(self, kind: str) -> None:
+        if kind == "GRANT":
+            self._derived.clear()
 
     def drop_container(self, database: str, schema: str | None = None) -> None:
         """Forget what belonged to a dropped schema or database."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import duckdb
 from sqlglot import exp
 
-from local.snowflake import lexer, stages, streams
+from local.snowflake import lexer, privileges, stages, streams
 from local.snowflake.catalog import Name, quoted, utc_now
 from local.snowflake.errors import SnowflakeError, compilation, convert, invalid_identifier, not_found, unsupported
 from local.snowflake.results import COPY, Result, rows_result, status
@@ -231,6 +231,7 @@ def load(
     if stages.is_text_lines(location.file_format):
         raise unsupported("COPY of text lines")
     plan = plan_of(session, statement, on_error)
+    privileges.need(session, "TABLE", statement.table, "INSERT")
     files, pattern = statement.options.get("FILES"), statement.options.get("PATTERN")
     chosen = [str(f) for f in files] if isinstance(files, list) else None
     if stored is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from local.snowflake import lexer, streams
+from local.snowflake import access, lexer, privileges, streams
 from local.snowflake.catalog import Name, quoted
 from local.snowflake.errors import already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
@@ -46,6 +46,7 @@ def create_container(session: Session, reader: Reader, kind: str, *, replace: bo
     else:
         if not session.account.has_database(database):
             raise not_found("Database", database)
+        privileges.need_create_schema(session, database)
         if there:
             _drop_schema(session, database, schema)
         with session.statement() as transaction:
@@ -134,6 +135,7 @@ def drop_relation(session: Session, reader: Reader, kind: str) -> Result:
         message = f"Object found is of type '{there}', not specified type '{kind}'."
         raise compilation(2203, message, "42601")
     place = session.temporary.get(name, name)
+    privileges.need_owner(session, kind, name)
     with session.statement(lock=name) as transaction:
         transaction.write(f"drop {kind} {quoted(*place)}")
     if name in session.temporary:
@@ -142,6 +144,7 @@ def drop_relation(session: Session, reader: Reader, kind: str) -> Result:
         if kind == "TABLE":
             streams.source_replaced(session, name)
             forget_loads(session, name)
+        access.forget_grants(session, kind, name)
         session.catalog.drop(kind, name)
     return status(f"{name[2]} successfully dropped.")
 
@@ -158,6 +161,7 @@ def truncate(session: Session, reader: Reader) -> Result:
             return status()
         raise not_found("Table", ".".join(name), "42S02")
     streams.refuse_change(streams.on_table(session, name), "TRUNCATE")
+    privileges.need(session, "TABLE", name, "TRUNCATE")
     with session.statement(lock=name) as transaction:
         transaction.write(f"delete from {quoted(*session.temporary.get(name, name))}")
         forget_loads(session, name)
@@ -174,6 +178,7 @@ def alter_table(session: Session, reader: Reader) -> Result:
         if if_exists:
             return status()
         raise not_found(kind.capitalize(), ".".join(name), "42S02")
+    privileges.need_owner(session, there, name)
     place = session.temporary.get(name, name)
     if reader.take("ADD"):
         _add_columns(session, reader, name)

@@ -5,6 +5,7 @@ A client gets them as HTTP 200 with `success: false`; an HTTP 500 would be sent 
 
 from __future__ import annotations
 
+import logging
 import re
 
 import duckdb
@@ -13,6 +14,8 @@ import sqlglot.errors
 from snowflake.connector.errors import Error as ConnectorError
 
 from local.snowflake import lexer
+
+_log = logging.getLogger(__name__)
 
 
 class SnowflakeError(Exception):
@@ -82,7 +85,8 @@ def convert(error: BaseException, sql: str = "") -> SnowflakeError:
         return SnowflakeError(error.errno or 1003, str(error.msg), error.sqlstate or "42000")
     if isinstance(error, duckdb.Error):
         return _of_duckdb(error, sql)
-    return unsupported(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    _log.error("a statement failed inside the local Snowflake", exc_info=error)
+    return SnowflakeError(603, f"SQL execution internal error: {type(error).__name__}: {error}", "XX000")
 
 
 def _syntax_of_sqlglot(error: sqlglot.errors.SqlglotError, sql: str) -> SnowflakeError:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from local.snowflake.access import SYSTEM_ROLES
 from local.snowflake.catalog import Name, Properties
 from local.snowflake.describe import snowflake_type
 from local.snowflake.objects import OF_ACCOUNT
+from local.snowflake.privileges import SYSTEM_ROLES
 from local.snowflake.session import DEFAULT_PARAMETERS, Session
 from local.snowflake.translate import HIDDEN
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from local.snowflake import lexer, pipes, procedures, streams, tasks
-from local.snowflake.access import SYSTEM_ROLES, database_role
+from local.snowflake import lexer, pipes, privileges, procedures, streams, tasks
+from local.snowflake.access import database_role
 from local.snowflake.catalog import Name, Properties, label
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
+from local.snowflake.privileges import SYSTEM_ROLES
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 
@@ -101,6 +102,10 @@ def create(session: Session, reader: Reader, kind: str, *, replace: bool, alter:
     properties: Properties = {"options": options, "owner": session.role, "comment": str(options.get("COMMENT", ""))}
     if there and alter:
         properties["created_on"] = there["created_on"]
+    if kind in {"STAGE", "FILE FORMAT"} and not there:
+        privileges.need_create(session, kind, name)
+    elif kind in {"STAGE", "FILE FORMAT"}:
+        privileges.need_owner(session, kind, name)
     if kind == "INTEGRATION":
         _check_integration(session, properties)
     if kind == "STAGE":

@@ -17,6 +17,7 @@ from local.snowflake.catalog import Name, Properties, quoted, utc_now
 from local.snowflake.copying import Copy, load, parse_copy, plan_of
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, convert, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
+from local.snowflake.privileges import need, need_create
 from local.snowflake.results import Result, rows_result, status
 from local.snowflake.session import Session
 from local.snowflake.storage import StoredObject
@@ -46,6 +47,7 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
         return status()
     if there and not replace:
         raise already_exists(name[2])
+    need_create(session, "PIPE", name)
     statement = _check(session, definition)
     if there:
         _forget(session, name)
@@ -90,6 +92,7 @@ def alter(session: Session, reader: Reader) -> Result:
         if if_exists:
             return status()
         raise not_found("Pipe", ".".join(name))
+    need(session, "PIPE", name, "OPERATE")
     if reader.take("REFRESH"):
         return _refresh(session, name, properties, reader.options())
     if reader.take("UNSET", "COMMENT"):
@@ -176,6 +179,7 @@ def _queue(session: Session, name: Name, keys: list[str]) -> None:
 def status_text(session: Session, name: Name) -> str:
     """SYSTEM$PIPE_STATUS: JSON."""
     properties = session.catalog.need("PIPE", name)
+    need(session, "PIPE", name, "MONITOR", "OPERATE")
     worker = session.account.pipe_worker
     failure = worker.failures.get(name)
     state = "PAUSED" if properties["paused"] else "STALLED_EXECUTION_ERROR" if failure else "RUNNING"
@@ -228,6 +232,7 @@ class PipeWorker(threading.Thread):
 
     def _serve(self, name: Name, properties: Properties) -> None:
         session = self._account.login("SNOWPIPE", properties["database"], properties["schema"], properties["owner"])
+        session.secondary_roles = False
         try:
             if properties["auto_ingest"]:
                 self._watch(session, name, properties)

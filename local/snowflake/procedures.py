@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.snowflake import interpreter, lexer, scripting, tasks
+from local.snowflake import interpreter, lexer, privileges, scripting, tasks
 from local.snowflake.catalog import Name, Properties
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
@@ -57,7 +57,10 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     properties["body"] = body
     _parse(body)
     key = key_of(name, ", ".join(argument[1] for argument in arguments))
-    if session.catalog.get("PROCEDURE", key):
+    if not session.catalog.get("PROCEDURE", key):
+        privileges.need_create(session, "PROCEDURE", name)
+    else:
+        privileges.need_owner(session, "PROCEDURE", key)
         if if_not_exists:
             return status(f"{name[2]} already exists, statement succeeded.")
         if not replace and not alter:
@@ -137,9 +140,11 @@ def call(session: Session, reader: Reader) -> Result:
     name = session.resolve(written)
     values = [_value(session, part) for part in lexer.split_arguments(reader.parenthesis())]
     reader.end()
-    properties = _choose(session, name, values)
-    if properties is None:
+    chosen = _choose(session, name, values)
+    if chosen is None:
         raise compilation(2140, f"Unknown function {'.'.join(written)}", "42601")
+    key, properties = chosen
+    privileges.need(session, "PROCEDURE", key, "USAGE")
     frame = interpreter.Frame(session, {})
     variables = {
         argument[0]: frame.evaluate(argument[2]) if argument[2] is not None else None
@@ -160,17 +165,19 @@ def _value(session: Session, text: str) -> tuple[str | None, object]:
     return name, value.scalar() if isinstance(value, Result) else value
 
 
-def _choose(session: Session, name: Name, values: list[tuple[str | None, object]]) -> Properties | None:
+def _choose(session: Session, name: Name, values: list[tuple[str | None, object]]) -> tuple[Name, Properties] | None:
     """The overload whose number and, if several fit, types of arguments match."""
     fitting = []
     for key, properties in session.catalog.all("PROCEDURE"):
         arguments = properties["arguments"]
         needed = [argument for argument in arguments if argument[2] is None]
         if (*key[:2], key[2].split("(")[0]) == name and len(needed) <= len(values) <= len(arguments):
-            fitting.append(properties)
+            fitting.append((key, properties))
     if len(fitting) > 1:
         exact = [
-            p for p in fitting if all(_fits(value, a[1]) for (_, value), a in zip(values, p["arguments"], strict=False))
+            one
+            for one in fitting
+            if all(_fits(value, a[1]) for (_, value), a in zip(values, one[1]["arguments"], strict=False))
         ]
         fitting = exact or fitting
     return fitting[0] if fitting else None
@@ -187,11 +194,12 @@ def _fits(value: object, kind: str) -> bool:
 
 def _run(session: Session, name: Name, properties: Properties, variables: dict[str, object]) -> Result:
     block = _parse(properties["body"])
-    outer = (session.database, session.schema, session.owner_rights)
+    outer = (session.database, session.schema)
+    rights = (session.owner_rights, session.role, session.secondary_roles)
     session.call_depth += 1
     try:
         if properties["rights"] == "OWNER":
-            session.owner_rights = True
+            session.owner_rights, session.role, session.secondary_roles = True, properties["owner"], False
             session.use(name[0], name[1])
         try:
             value = interpreter.run_block(session, block, variables)
@@ -203,9 +211,9 @@ def _run(session: Session, name: Name, properties: Properties, variables: dict[s
             raise SnowflakeError(90232, f"Stored procedure execution error: {message}", "25000")
     finally:
         session.call_depth -= 1
-        session.owner_rights = outer[2]
+        session.owner_rights, session.role, session.secondary_roles = rights
         if properties["rights"] == "OWNER":
-            session.use(outer[0], outer[1])
+            session.use(*outer)
     return _answer(session, value, name[2], properties["returns"])
 
 

@@ -61,6 +61,7 @@ class Session:
         self.account, self.user, self.id = account, user, account.next_number()
         self.lock = threading.RLock()  # one statement at a time
         self.role = "PUBLIC"
+        self.secondary_roles = True  # USE SECONDARY ROLES ALL, an account's default
         self.warehouse: str | None = None
         self.database: str | None = None
         self.schema: str | None = None

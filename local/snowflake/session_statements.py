@@ -28,7 +28,8 @@ def use(session: Session, reader: Reader) -> Result:
         session.warehouse = name
     elif reader.take("SECONDARY"):
         reader.need("ROLES")
-        reader.rest()  # recorded nowhere: secondary roles give nothing here
+        session.secondary_roles = not reader.take("NONE")
+        reader.rest()
     elif reader.take("SCHEMA"):
         _use_schema(session, reader.name())
     else:

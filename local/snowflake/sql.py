@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from local.snowflake import results, streams, strictness
+from local.snowflake import privileges, results, streams, strictness
 from local.snowflake.catalog import Name, quoted
 from local.snowflake.errors import SnowflakeError, not_found, unsupported
 from local.snowflake.merge import prepare_merge
@@ -60,9 +60,11 @@ def _dml(session: Session, tree: exp.Expr, text: str) -> Result:
     name = session.table_name(table)
     if name is None:
         raise unsupported(f"{type(tree).__name__.upper()} of {table.sql()}")
-    strictness.check(session, tree, text)
+    strictness.check(session, tree, text, target=table)
     if session.relation_kind(name) != "TABLE":
         raise not_found("Table", table.sql(dialect="snowflake").split(" AS ")[0].upper(), "42S02")
+    for privilege in _changes(tree):
+        privileges.need(session, "TABLE", name, privilege)
     used = streams.read_by(session, tree, target=table)
     tracked = streams.on_table(session, name)
     with session.statement(lock=None if isinstance(tree, exp.Insert) else name) as transaction:
@@ -79,6 +81,14 @@ def _dml(session: Session, tree: exp.Expr, text: str) -> Result:
             columns = {"number_of_rows_updated": count, "number_of_multi-joined_rows_updated": 0}
             return counts(results.UPDATE, **columns)
         return counts(results.DELETE, number_of_rows_deleted=count)
+
+
+def _changes(tree: exp.Expr) -> set[str]:
+    """The privileges that a DML statement needs on its table."""
+    if not isinstance(tree, exp.Merge):
+        return {type(tree).__name__.upper()}
+    thens = [clause.args.get("then") for clause in tree.args["whens"].expressions]
+    return {type(then).__name__.upper() if isinstance(then, exp.Insert | exp.Update) else "DELETE" for then in thens}
 
 
 def _insert(session: Session, tree: exp.Insert, name: Name, tracked: streams.Tracked) -> Result:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlglot import exp
 
-from local.snowflake import lexer
+from local.snowflake import lexer, privileges
 from local.snowflake.catalog import Name, text, utc_now
 from local.snowflake.errors import SnowflakeError, not_found, unsupported
 from local.snowflake.results import SHOW, Result, rows_result
@@ -43,6 +43,7 @@ def locate(session: Session, reference: str, file_format: lexer.Option | None = 
     stage = session.catalog.get("STAGE", name)
     if stage is None:
         raise not_found("Stage", ".".join(name))
+    privileges.need(session, "STAGE", name, "USAGE", "READ")
     integration = stage.get("storage_integration")
     if integration:
         options = session.catalog.need("INTEGRATION", ("", "", integration))["options"]

@@ -11,6 +11,7 @@ from sqlglot import exp
 from local.snowflake.catalog import Name, Properties, quoted, text
 from local.snowflake.errors import SnowflakeError, already_exists, not_found, unsupported
 from local.snowflake.lexer import Reader
+from local.snowflake.privileges import need, need_create
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 from local.snowflake.translate import HIDDEN
@@ -54,6 +55,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
         raise already_exists(name[2])
     if session.relation_kind(source) != "TABLE":
         raise not_found("Table", ".".join(source), "42S02")
+    need_create(session, "STREAM", name)
+    need(session, "TABLE", source, "SELECT")
     if source[0] != name[0]:
         raise unsupported("a stream in another database than its table")
     if there:

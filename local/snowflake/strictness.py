@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from local.snowflake import privileges
 from local.snowflake.casts import MAX_LENGTH, call
 from local.snowflake.errors import invalid_identifier, not_found
 from local.snowflake.session import Session
@@ -16,14 +17,17 @@ def identifier(node: exp.Identifier) -> str:
     return str(node.this) if node.quoted else str(node.this).upper()
 
 
-def check(session: Session, tree: exp.Expr, sql: str) -> None:
-    """Refuse tables that do not exist by exact name, and columns that exist in another case only."""
-    known = _relations(session, tree)
+def check(session: Session, tree: exp.Expr, sql: str, target: exp.Table | None = None) -> None:
+    """Refuse tables that do not exist by exact name or may not be read, and columns that exist in another case only.
+
+    target: the table that the statement writes, whose rights are another matter.
+    """
+    known = _relations(session, tree, target)
     if known is not None:
         _columns(tree, known, sql)
 
 
-def _relations(session: Session, tree: exp.Expr) -> set[str] | None:
+def _relations(session: Session, tree: exp.Expr, target: exp.Table | None) -> set[str] | None:
     """The columns of all tables in the statement; None when one of them is not ours to know."""
     common = {identifier(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
     columns: set[str] | None = set()
@@ -40,6 +44,9 @@ def _relations(session: Session, tree: exp.Expr) -> set[str] | None:
         found = session.columns(name)
         if not found:
             _missing(session, table, name)
+        if table is not target:
+            kind = "STREAM" if session.catalog.get("STREAM", name) else session.relation_kind(name) or "TABLE"
+            privileges.need(session, kind, name, "SELECT", written=_written(table))
         if columns is not None:
             columns |= {column for column, _ in found}
     return columns
@@ -50,10 +57,14 @@ def _missing(session: Session, table: exp.Table, name: tuple[str, str, str]) -> 
         raise not_found("Database", name[0])
     if not session.has_schema(name[0], name[1]):
         raise not_found("Schema", f"{name[0]}.{name[1]}")
-    parts = [table.args.get("catalog"), table.args.get("db"), table.this]
-    written = ".".join(identifier(part) for part in parts if part is not None)
+    written = _written(table)
     kind = "Table" if isinstance(table.parent, exp.Insert | exp.Update | exp.Delete | exp.Merge) else "Object"
     raise not_found(kind, written, "42S02")
+
+
+def _written(table: exp.Table) -> str:
+    parts = [table.args.get("catalog"), table.args.get("db"), table.this]
+    return ".".join(identifier(part) for part in parts if part is not None)
 
 
 def _columns(tree: exp.Expr, known: set[str], sql: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sqlglot import exp
 
-from local.snowflake import lexer, streams, strictness
+from local.snowflake import access, lexer, privileges, streams, strictness
 from local.snowflake.catalog import Name, quoted, text
 from local.snowflake.errors import already_exists, compilation, not_found, unsupported
 from local.snowflake.results import Result, status
@@ -38,6 +40,10 @@ def create(session: Session, sql: str, kind: str, *, alter: bool) -> Result:
     temporary = _is_temporary(tree)
     there = session.relation_kind(name)
     shadow = temporary and name not in session.temporary  # a temporary table may hide a permanent one
+    if there and not shadow and (alter or tree.args.get("replace")):
+        privileges.need_owner(session, there, name)
+    elif not there and not temporary:
+        privileges.need_create(session, kind, name)
     if there and not shadow:
         if alter and kind == "TABLE":
             return _alter_to(session, tree, name)
@@ -52,7 +58,16 @@ def create(session: Session, sql: str, kind: str, *, alter: bool) -> Result:
     else:
         result = _create_table(session, tree, name, temporary=temporary)
     comment(session, name, kind, comments)
+    if not temporary:
+        if not _copies_grants(sql):
+            access.forget_grants(session, kind, name)
+        access.grant_future(session, kind, name)
     return result
+
+
+def _copies_grants(sql: str) -> bool:
+    words = [token.upper for token in lexer.tokens(sql)]
+    return ("COPY", "GRANTS") in pairwise(words)
 
 
 def _create_table(session: Session, tree: exp.Create, name: Name, *, temporary: bool) -> Result:

@@ -87,6 +87,7 @@ class TaskRunner(threading.Thread):
     def _session(self, name: Name, task: Properties) -> Session:
         warehouse = str(task["options"].get("WAREHOUSE") or "").upper() or None
         session = self._account.login("SYSTEM", name[0], name[1], str(task["owner"]), warehouse)
+        session.secondary_roles = False
         for parameter in _PARAMETERS:
             if parameter in task["options"]:
                 session.set_parameter(parameter, task["options"][parameter])

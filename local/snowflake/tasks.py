@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from local.snowflake.catalog import Name, Properties
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
+from local.snowflake.privileges import need, need_create, need_owner
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 
@@ -45,6 +46,7 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     triggered = task["when"] and not task["after"] and "SCHEDULE" not in task["options"]
     if triggered and not task["options"].keys() & {"WAREHOUSE", "TARGET_COMPLETION_INTERVAL"}:
         raise compilation(91092, "a serverless triggered task needs TARGET_COMPLETION_INTERVAL.", "42601")
+    need_owner(session, "TASK", name) if there else need_create(session, "TASK", name)
     warehouse = task["options"].get("WAREHOUSE")
     if warehouse and session.catalog.get("WAREHOUSE", ("", "", str(warehouse).upper())) is None:
         raise not_found("Warehouse", str(warehouse).upper())
@@ -173,6 +175,7 @@ def alter(session: Session, reader: Reader) -> Result:
         if if_exists:
             return status()
         raise not_found("Task", ".".join(name))
+    need(session, "TASK", name, "OPERATE")
     if reader.take("RESUME"):
         _resume(session, name, task)
     elif reader.take("SUSPEND"):
@@ -229,6 +232,7 @@ def execute(session: Session, reader: Reader) -> Result:
     """EXECUTE TASK root: asynchronous, a suspended root too."""
     name = session.resolve(reader.name())
     task = session.catalog.need("TASK", name)
+    need(session, "TASK", name, "OPERATE")
     if not reader.done():
         raise unsupported(f"EXECUTE TASK … {reader.rest()}")
     if task["after"] or task["finalize"]:
