@@ -140,7 +140,8 @@ class Uploader:
     def write(self, version: Version, counts: Counter[str]) -> bool:
         """Puts the parts of a version, then publishes it. False: another run has published this number."""
         parts = [self.put_part(part, counts) for part in version.manifest.parts]
-        version = msgspec.structs.replace(version, manifest=msgspec.structs.replace(version.manifest, parts=parts))
+        manifest = msgspec.structs.replace(version.manifest, parts=parts)
+        version = msgspec.structs.replace(version, manifest=manifest, written_at=_utc_text(datetime.now(UTC)))
         if not self._ledger.publish(version):
             return False
         counts.update(versions=1, new=version.new, gone=version.gone)
@@ -223,7 +224,7 @@ class Uploader:
             hour=hour,
             version=len(earlier) + 1,
             manifest=manifest,
-            written_at=_utc_text(datetime.now(UTC)),
+            written_at="",
             tool=__version__,
             new=manifest.uuids,
             union_uuids=manifest.uuids,
