@@ -16,6 +16,13 @@
     {{ return(_newest("max(processed_at)", "'{}'::timestamp_ntz")) }}
 {%- endmacro %}
 
+{#- What this build stamps its new rows with: its start (UTC), or, when the clock of this machine is behind that of the
+    last build's, a moment after that. -#}
+{% macro build_stamp(newest) -%}
+    {%- set start = "'" ~ run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "'::timestamp_ntz" -%}
+    {{ return("greatest(" ~ start ~ ", dateadd('microsecond', 1, " ~ newest ~ "))" if newest else start) }}
+{%- endmacro %}
+
 {% macro _newest(expression, literal) -%}
     {%- if not (execute and is_incremental()) -%}{{ return(none) }}{%- endif -%}
     {%- set query -%}

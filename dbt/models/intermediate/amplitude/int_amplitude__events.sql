@@ -6,20 +6,15 @@
         on_schema_change='append_new_columns',
     )
 }}
-{%- set loaded_from = loaded_since() -%}
-{%- set processed_from = processed_since() -%}
-{%- set build_start = "'" ~ run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "'::timestamp_ntz" -%}
+{%- set loaded_from = loaded_since() %}
+{%- set processed_from = processed_since() %}
 
 with
 
 loaded_events as (
 
     select * from {{ ref('int_amplitude__event_enhanced_with_properties') }}
-    where
-        uuid is not null
-        {%- if loaded_from %}
-        and loaded_at >= {{ loaded_from }}
-        {%- endif %}
+    where uuid is not null {%- if loaded_from %} and loaded_at >= {{ loaded_from }} {%- endif %}
 
 ),
 
@@ -33,27 +28,23 @@ first_loads as (
 ),
 
 {% if is_incremental() -%}
+-- a re-export of an event lies in the hour of the first one, so only these days can hold it
+arrival_dates as (
+
+    select distinct coalesce(server_upload_time::date, '1970-01-01'::date) as arrival_date from loaded_events
+
+),
+
 stored_events as (
 
-    select uuid from {{ this }}
-    -- a re-export of an event lies in the hour of the first one, so only these days can hold it
-    where
-        coalesce(server_upload_time::date, '1970-01-01'::date) in (
-            select distinct coalesce(server_upload_time::date, '1970-01-01'::date) from loaded_events
-        )
+    select stored.uuid
+    from {{ this }} as stored
+    inner join arrival_dates
+        on coalesce(stored.server_upload_time::date, '1970-01-01'::date) = arrival_dates.arrival_date
 
 ),
 
-new_events as (
-
-    select first_loads.*
-    from first_loads
-    left join stored_events on first_loads.uuid = stored_events.uuid
-    where stored_events.uuid is null
-
-),
-
-stored_insert_ids as (
+stored_deliveries as (
 
     select distinct
         device_id,
@@ -62,10 +53,28 @@ stored_insert_ids as (
     where insert_id is not null
 
 ),
+
+new_events as (
+
+    select
+        first_loads.*,
+        stored_deliveries.insert_id is not null as was_delivered
+    from first_loads
+    left join stored_events on first_loads.uuid = stored_events.uuid
+    left join stored_deliveries
+        on
+            first_loads.device_id = stored_deliveries.device_id
+            and first_loads.insert_id = stored_deliveries.insert_id
+    where stored_events.uuid is null
+
+),
 {%- else -%}
 new_events as (
 
-    select * from first_loads
+    select
+        *,
+        false as was_delivered
+    from first_loads
 
 ),
 {%- endif %}
@@ -78,7 +87,7 @@ numbered_events as (
         row_number() over (
             partition by device_id, insert_id
             order by loaded_at nulls first, source_file nulls first, source_row nulls first
-        ) as insert_id_number
+        ) as delivery_number
     from new_events
 
 ),
@@ -86,29 +95,12 @@ numbered_events as (
 final as (
 
     select
-        numbered_events.* exclude (insert_id_number),
-        numbered_events.device_id is not null
-        and numbered_events.insert_id is not null
-        and (
-            numbered_events.insert_id_number > 1
-            {%- if is_incremental() %}
-            or stored_insert_ids.insert_id is not null
-            {%- endif %}
-        ) as is_insert_id_repeat,
-        -- start of the build; models below take what is newer than their own newest
-        {% if processed_from -%}
-        -- also when the clock of this machine is behind that of the last build's
-        greatest({{ build_start }}, dateadd('microsecond', 1, {{ processed_from }})) as processed_at
-        {%- else -%}
-        {{ build_start }} as processed_at
-        {%- endif %}
+        * exclude (was_delivered, delivery_number),
+        device_id is not null
+        and insert_id is not null
+        and (was_delivered or delivery_number > 1) as is_insert_id_repeat,
+        {{ build_stamp(processed_from) }} as processed_at
     from numbered_events
-    {%- if is_incremental() %}
-    left join stored_insert_ids
-        on
-            numbered_events.device_id = stored_insert_ids.device_id
-            and numbered_events.insert_id = stored_insert_ids.insert_id
-    {%- endif %}
 
 )
 

@@ -81,8 +81,7 @@ properties as (
         min(date_events.server_upload_time) as first_seen_at,
         max(date_events.server_upload_time) as last_seen_at,
         max(date_events.processed_at) as processed_at
-    from date_events
-    inner join lateral flatten(input => date_events.event_properties) as property
+    from date_events, lateral flatten(input => date_events.event_properties) as property
     group by date_events.server_upload_date, date_events.event_type, property.key::varchar, value_kind
 
 ),

@@ -124,7 +124,7 @@ final as (
     from candidates
     -- the best reason of each person; of equal ones the network that more people share
     qualify row_number() over (
-        partition by amplitude_id order by preference, network_people desc, network_key
+        partition by amplitude_id order by preference asc, network_people desc, network_key asc
     ) = 1
 
 )
