@@ -111,9 +111,12 @@ class _Answers(socketserver.StreamRequestHandler):
         if not isinstance(server, _Control):
             raise TypeError(server)
         try:
-            command = json.loads(self.rfile.readline())
+            line = self.rfile.readline()
+            if not line:
+                return  # somebody only asked whether we live
+            command = json.loads(line)
             if command["do"] == "stop":
-                os.kill(os.getpid(), signal.SIGTERM)
+                server.stopped.set()
                 return
             for event in server.session.do(command["do"], command["arguments"]):
                 self._answer(event)
@@ -131,6 +134,7 @@ class _Control(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.stopped = threading.Event()
         SOCKET.unlink(missing_ok=True)
         super().__init__(_short(SOCKET), _Answers)
         SOCKET.chmod(0o600)
@@ -144,19 +148,17 @@ def _short(path: Path) -> str:
 def serve(archives: Path | None, plugins: Path | None) -> None:
     """The process behind `up`: stack, engine and schedules until SIGTERM."""
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     try:
         with (
             Session(ensure_engine(), archives=archives, scheduler=True, plugins=plugins) as session,
             _Control(session) as control,
         ):
             threading.Thread(target=control.serve_forever, daemon=True).start()
-            signal.pause()
-    except KeyboardInterrupt:
-        return
+            # A signal, or a command in another thread, ends it: a plain wait would sleep through the latter.
+            signal.signal(signal.SIGTERM, lambda *_: control.stopped.set())
+            while not control.stopped.wait(0.5):
+                pass
+            control.shutdown()
     finally:
         SOCKET.unlink(missing_ok=True)
 
