@@ -9,17 +9,19 @@ import gzip
 import hashlib
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from scripts.pipeline import keys
-from scripts.pipeline.errors import PermanentError
+from scripts.pipeline.errors import DamagedError, PermanentError
 from scripts.pipeline.records import BadLine, Part, Version
 
 REASON = "taken out by hand"
+_ISAL_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub says an instance
 
 
 class _Event(msgspec.Struct):
@@ -30,12 +32,18 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-def _lines(part: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Lines of a part (gzip of NDJSON) with their number; a blank line is no row, for Snowflake too."""
-    with igzip.IGzipFile(fileobj=part) as lines:  # type: ignore[no-untyped-call]
-        for number, line in enumerate(lines, start=1):
-            if not line.isspace():
-                yield number, line
+def _events(part: BinaryIO) -> Iterator[tuple[int, bytes, _Event]]:
+    """Number, line and event of each line of a part (gzip of NDJSON); a blank line is no row, for Snowflake too."""
+    try:
+        with igzip.IGzipFile(fileobj=part) as lines:  # type: ignore[no-untyped-call]
+            for number, line in enumerate(lines, start=1):
+                if not line.isspace():
+                    yield number, line, _EVENT.decode(line)
+    except (EOFError, BadGzipFile, _ISAL_ERROR, msgspec.MsgspecError) as error:
+        message = (
+            f"a part of this hour is damaged ({type(error).__name__}). Run amplitude_reconcile with `fix` over its day."
+        )
+        raise DamagedError(message) from None
 
 
 def _md5(uuid: str) -> str:
@@ -49,12 +57,12 @@ def uuid_number(md5: str) -> int:
 
 def uuid_numbers(part: BinaryIO) -> set[int]:
     """`uuid_number` of each distinct uuid of a part."""
-    return {uuid_number(_md5(_EVENT.decode(line).uuid)) for _, line in _lines(part)}
+    return {uuid_number(_md5(event.uuid)) for _, _, event in _events(part)}
 
 
 def uuid_md5s(part: BinaryIO, wanted: Collection[int]) -> set[str]:
     """MD5 of the uuids of these lines. Raises PermanentError for a line that is not there."""
-    found = {number: _md5(_EVENT.decode(line).uuid) for number, line in _lines(part) if number in wanted}
+    found = {number: _md5(event.uuid) for number, _, event in _events(part) if number in wanted}
     if missing := set(wanted) - found.keys():
         shown = ", ".join(str(number) for number in sorted(missing))
         raise PermanentError(f"the part has no line {shown}. Lines count from 1, as SOURCE_ROW does.")
@@ -78,8 +86,7 @@ def without(part: Part, content: BinaryIO, md5s: Collection[str], hour: datetime
     left = hashlib.sha256()
     rows = 0
     with target.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as file:
-        for number, line in _lines(content):
-            event = _EVENT.decode(line)
+        for number, line, event in _events(content):
             md5 = _md5(event.uuid)
             if md5 in md5s:
                 taken.append(BadLine(_original(number, before), REASON, md5))

@@ -338,6 +338,19 @@ def test_a_tar_that_is_cut_or_lacks_a_part_is_damage(bucket, ledger, tmp_path):
         upload.run(**files)
 
 
+@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b'{"uuid":"a"}\n')[:-9], gzip.compress(b"person@x\n")])
+def test_a_damaged_part_in_the_bucket_fails_its_hour_only(bucket, ledger, tmp_path, content):
+    upload.run(**s3.Export(tmp_path / "a").add(HOUR, ["a"]).write())
+    (key,) = bucket.objects(PARTS)
+    bucket.put(key, content)
+    files = s3.Export(tmp_path / "b").add(HOUR, ["a", "b"]).add("2026-11-24T04", ["c"]).write()
+    counts = upload.run(**files)
+    assert (counts["errors"], counts["versions"]) == (1, 1)
+    (error,) = [line.error for line in uploaded(files) if line.error]
+    assert "a part of this hour is damaged" in error
+    assert "person@x" not in error
+
+
 def test_other_bytes_in_the_tar_than_extracted_never_reach_the_bucket(bucket, ledger, tmp_path):
     export = s3.Export(tmp_path / "a").add(HOUR, ["a"])
     export.members = {name: gzip.compress(b'{"uuid":"x"}\n') for name in export.members}
