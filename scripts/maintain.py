@@ -1,0 +1,136 @@
+"""What a deploy must never do by itself, for a person on call: rebuild streams, replace the pipe, take everything down.
+
+Each command is safe to repeat, and says at its end what is left to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+
+from schemachange.JinjaTemplateProcessor import JinjaTemplateProcessor
+from schemachange.sql_splitter import split_sql_statements
+
+from scripts import deploy
+from scripts.pipeline import warehouse
+from scripts.pipeline.deployment import PIPE, ROOT_TASK
+from scripts.pipeline.entry import Result, as_command, log
+from scripts.pipeline.errors import ConfigurationError, RetriableError
+from scripts.pipeline.settings import DeploySettings, load
+from scripts.pipeline.warehouse import Warehouse
+
+DRAIN_SECONDS = 600
+POLL_SECONDS = 5
+
+
+def rebuild_streams(*, every: bool = False) -> Result:
+    """Makes stale or missing streams again (`every`: all). New ones start with all rows; SILVER stores each event once."""
+    settings = load(DeploySettings)
+    texts = {name: text for text in _created(settings, "stream") for name in re.findall(r"exists\s+(\S+)", text)[:1]}
+    rebuilt = 0
+    with warehouse.connect(settings, settings.deploy_role) as session:
+        there = {
+            f"{row['schema_name']}.{row['name']}": str(row["stale"]).lower() == "true"
+            for row in session.dicts(f"show streams in database {settings.snowflake_database}")
+        }
+        session.rows(f"alter task if exists silver.{ROOT_TASK} suspend")
+        for name, text in texts.items():
+            if every or there.get(name.upper(), True):
+                session.rows(f"drop stream if exists {name}")
+                session.rows(text)
+                log.info("%s reads its table from the beginning.", name)
+                rebuilt += 1
+        if settings.silver_tasks:
+            session.rows("select system$task_dependents_enable(?)", f"{settings.snowflake_database}.SILVER.{ROOT_TASK}")
+    return {"rebuilt": rebuilt}
+
+
+def replace_pipe() -> Result:
+    """Gives the pipe the text of the newest script that creates it, without losing or doubling a part.
+
+    Paused and drained first; after it never a REFRESH over loaded files, because the new pipe remembers none of them.
+    What S3 announced in between is copied by the next load.
+    """
+    settings = load(DeploySettings)
+    name = f"{settings.snowflake_database}.{settings.raw_schema}.{PIPE}"
+    text = _created(settings, "pipe")[-1]
+    with warehouse.connect(settings, settings.deploy_role) as session:
+        session.rows(f"alter pipe {name} set pipe_execution_paused = true")
+        channel = _drained(session, name).get("notificationChannelName")
+        session.rows(re.sub(r"create\s+pipe\s+if\s+not\s+exists", "create or replace pipe", text, flags=re.IGNORECASE))
+        session.rows(f"alter pipe {name} set pipe_execution_paused = true")
+        now = _status(session, name).get("notificationChannelName")
+        if now != channel:
+            message = f"{name} listens to {now}, S3 notifies {channel}: change the bucket's notification, resume it."
+            raise ConfigurationError(message)
+        session.rows(f"alter pipe {name} set pipe_execution_paused = false")
+    log.info("%s has its new text. The next load copies what came meanwhile; do not REFRESH.", name)
+    return {"replaced": 1}
+
+
+def _drained(session: Warehouse, name: str) -> dict[str, object]:
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while (status := _status(session, name)).get("pendingFileCount"):
+        if time.monotonic() > deadline:
+            message = f"{name} is paused and has {status['pendingFileCount']} files to load yet. Run this again."
+            raise RetriableError(message)
+        time.sleep(POLL_SECONDS)
+    return status
+
+
+def _status(session: Warehouse, name: str) -> dict[str, object]:
+    return dict(json.loads(session.rows("select system$pipe_status(?)", name)[0][0]))
+
+
+def teardown(*, confirm: str, account: bool = False) -> Result:
+    """Drops the database (and with `account` what the account folder made). `confirm`: its name, typed again."""
+    settings = load(DeploySettings)
+    if confirm != settings.snowflake_database:
+        raise ConfigurationError(f"teardown drops {settings.snowflake_database}: confirm with that name.")
+    folder = deploy.FOLDERS / "teardown"
+    jinja = JinjaTemplateProcessor(project_root=folder)
+    values = deploy.variables("database", settings)
+    count = 0
+    role = settings.deploy_account_role if account else settings.deploy_role
+    with warehouse.connect(settings, role) as session:
+        for file in sorted(folder.glob("*.sql"))[: None if account else 2]:
+            for statement in split_sql_statements(jinja.render(file.name, values)):
+                session.rows(statement)
+                count += 1
+            log.info("%s is done.", file.name)
+    log.info("The bucket, its notification and the AWS role are still there: docs/aws/README.md, taking down.")
+    return {"statements": count}
+
+
+def _created(settings: DeploySettings, kind: str) -> list[str]:
+    """Statements of the database folder that create objects of a kind, in their order."""
+    pattern = re.compile(rf"(?:\s*--.*\n)*\s*create\s+{kind}\s+if\s+not\s+exists\b", re.IGNORECASE)
+    texts = deploy.render("database", settings).values()
+    return [statement for text in texts for statement in split_sql_statements(text) if pattern.match(statement)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.maintain", description="Rare work on the warehouse.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    streams = commands.add_parser("rebuild-streams", help="make stale streams again, without loss or double")
+    streams.add_argument("--every", action="store_true", help="also those that are not stale")
+    commands.add_parser("replace-pipe", help="give the pipe the text of the newest script")
+    down = commands.add_parser("teardown", help="drop the database")
+    down.add_argument("--confirm", required=True, metavar="DATABASE", help="its name, typed again")
+    down.add_argument("--account", action="store_true", help="also warehouse, roles, user and integration")
+    arguments = vars(parser.parse_args(argv))
+    run: dict[str, Callable[..., Result]] = {
+        "rebuild-streams": rebuild_streams,
+        "replace-pipe": replace_pipe,
+        "teardown": teardown,
+    }
+    return as_command(run[arguments.pop("command")], **arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
