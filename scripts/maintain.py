@@ -28,7 +28,7 @@ POLL_SECONDS = 5
 
 
 def rebuild_streams(*, every: bool = False) -> Result:
-    """Makes stale or missing streams again (`every`: all). New ones start with all rows; SILVER stores each event once."""
+    """Makes stale or missing streams again (`every`: all). New ones start with all rows; SILVER stores each once."""
     settings = load(DeploySettings)
     texts = {name: text for text in _created(settings, "stream") for name in re.findall(r"exists\s+(\S+)", text)[:1]}
     rebuilt = 0
