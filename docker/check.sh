@@ -146,6 +146,9 @@ database_login() {
     -h postgres -U kestra -d kestra -Atc 'select 1'
 }
 old_password_is_refused() { local said; ! said=$(database_login "$1" 2>&1) && grep -q "password authentication failed" <<<"$said"; }
+killed_database_comes_back() {
+  compose kill postgres >/dev/null 2>&1 && compose up --detach --wait --no-recreate postgres >/dev/null 2>&1 && database_login "$1"
+}
 only_loopback() { docker inspect "$(compose ps -q kestra)" --format '{{json .NetworkSettings.Ports}}' | tee /dev/stderr | grep -q '"HostIp":"127.0.0.1"' && ! docker inspect $(compose ps -q) --format '{{json .NetworkSettings.Ports}}' | grep -q '0\.0\.0\.0'; }
 
 stops_within_the_grace() {
@@ -256,6 +259,7 @@ main() {
   check "restart: data kept, an edited .env read again" restart_keeps_and_rereads second-password-of-check
   check "a changed POSTGRES_PASSWORD counts after a restart" database_login second-password-of-check
   check "and the old one no longer" old_password_is_refused "$POSTGRES"
+  check "a killed database comes back" killed_database_comes_back second-password-of-check
   check "SIGTERM reaches the server, it stops within the grace, which is above Kestra's" stops_within_the_grace
   compose down --volumes >/dev/null 2>&1
 

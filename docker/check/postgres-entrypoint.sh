@@ -4,7 +4,9 @@ set -euo pipefail
 chown postgres "$PGDATA"
 install -d -o postgres /var/run/postgresql
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  gosu postgres initdb -D "$PGDATA" -U "$POSTGRES_USER" --auth-host=scram-sha-256 --auth-local=trust --pwfile=<(echo "$POSTGRES_PASSWORD") >/dev/null
+  install -o postgres -m 600 /dev/null /run/first
+  echo "$POSTGRES_PASSWORD" >/run/first
+  gosu postgres initdb -D "$PGDATA" -U "$POSTGRES_USER" --auth-host=scram-sha-256 --auth-local=trust --pwfile=/run/first >/dev/null
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
   gosu postgres postgres --single -D "$PGDATA" postgres >/dev/null <<<"create database $POSTGRES_DB"
 fi
