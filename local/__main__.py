@@ -108,7 +108,7 @@ def up(options: argparse.Namespace) -> int:
             stderr=out,
             start_new_session=True,
         )
-    if not session.wait_until(started=True, seconds=120, alive=process):
+    if not session.wait_up(process, 120):
         process.terminate()
         message = (
             f"the stack did not start: {log.read_text(errors='replace').strip()[-2000:] or 'no word in two minutes'}"
@@ -126,7 +126,7 @@ def serve(options: argparse.Namespace) -> int:
 def down(_: argparse.Namespace) -> int:
     if remote := session.running():
         list(remote.do("stop", {}))
-        if not session.wait_until(started=False, seconds=60):
+        if not session.wait_down(60):
             message = "the stack does not stop: see .local/serve.log"
             raise stack.StackError(message)
     print("down")

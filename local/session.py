@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from local.engine import Engine, EngineError
+from local.engine import NAMESPACE, Engine, EngineError
 from local.java import BuildError, EngineBuild, ensure_engine
 from local.progress import Event, UnfinishedError
-from local.stack import STATE, Stack, StackError
+from local.stack import STATE, Stack, StackError, lock
 
 FAILURES = (StackError, EngineError, BuildError, UnfinishedError)
 SOCKET = STATE / "control.sock"
@@ -58,6 +59,7 @@ class Session:
                 on_event=self._keep,
             ).__enter__()
             self.engine.load()
+            self.stack.endpoints["kestra"] = {"namespace": NAMESPACE, "schedules": self._scheduler}
         except BaseException:
             self.stop()
             raise
@@ -204,13 +206,22 @@ def reach(archives: Path | None, plugins: Path | None) -> Iterator[Session | Rem
         yield own
 
 
-def wait_until(started: bool, seconds: float, alive: Any = None) -> bool:  # noqa: ANN401 (a Popen, or nothing to watch)
-    """Polls until `up`'s process serves (or no longer does); False when it ended or the time is over."""
+def wait_up(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Polls until `up`'s process serves; False when it ended or the time is over."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (running() is not None) == started:
-            return True
-        if alive is not None and alive.poll() is not None:
+    while not running():
+        if process.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.2)
-    return False
+    return True
+
+
+def wait_down(seconds: float) -> bool:
+    """Polls until no process runs the stack; False when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (free := lock(STATE)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    free.close()
+    return True

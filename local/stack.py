@@ -135,12 +135,10 @@ class Stack:
 
     def __enter__(self) -> Self:
         self.state.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.state / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._lock = lock(self.state)
+        if not self._lock:
             message = "another command already runs the local stack here: wait for it, or see `python -m local status`"
-            raise StackError(message) from None
+            raise StackError(message)
         try:
             self._start()
         except BaseException:
@@ -235,6 +233,17 @@ class Stack:
             elif name in self.settings:
                 environment |= {name: self.settings[name], f"ENV_{name}": self.settings[name]}
         return environment
+
+
+def lock(state: Path) -> IO[str] | None:
+    """The right to run the stack of this state, held until the file is closed; None while another process has it."""
+    file = (state / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def shell() -> dict[str, str]:

@@ -128,5 +128,5 @@ def test_up_serves_run_status_and_sql_until_down(state: Path) -> None:
         assert "no_such_flow" in err
     finally:
         assert run(state, "down")[0] == 0
-    assert wait_gone(state, 30) == []
+    assert wait_gone(state, 5) == []
     assert last_line(run(state, "status", "--json")[1]) == {"up": False}
