@@ -1,31 +1,78 @@
-"""The whole pipeline on the real Kestra engine and the stand-ins; one stack for all tests of this folder."""
+"""The whole pipeline on the real Kestra engine and the stand-ins. All tests of this folder share one laptop state.
+
+It is made by the demo itself, run twice as a newcomer would; then the same state serves real events to the flow.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from local.java import BuildError, ensure_engine
+from local.java import BuildError, EngineBuild, ensure_engine
 from local.session import Session
 from tests.e2e.pipeline import Pipeline
+from tests.e2e.real_events import lines
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def build():
+def build() -> EngineBuild:
     try:
         return ensure_engine()
     except BuildError as error:
         pytest.fail(str(error))
 
 
+@dataclass
+class Laptop:
+    """`python -m local` with a state of its own."""
+
+    state: Path
+    demos: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "local", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"LOCAL_STATE": str(self.state)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=600)
+        return process.returncode, out, err
+
+
 @pytest.fixture(scope="session")
-def pipeline(build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """A deployed stack whose Amplitude serves generated events."""
-    with Session(build, state=tmp_path_factory.mktemp("stack")) as session:
-        yield Pipeline.deployed(session)
+def laptop(build: EngineBuild, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    """A state in which the demo ran twice."""
+    laptop = Laptop(tmp_path_factory.mktemp("laptop"))
+    for _ in range(2):
+        code, out, err = laptop.run("demo", "--json")
+        assert code == 0, err[-4000:]
+        laptop.demos.append(json.loads(out.splitlines()[-1]))
+        laptop.shown.append(out)
+    return laptop
 
 
-def repository() -> Path:
-    return Path(__file__).resolve().parents[2]
+@pytest.fixture(scope="session")
+def pipeline(build: EngineBuild, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """The same state after the demos, its Amplitude now serving real events."""
+    archives = tmp_path_factory.mktemp("archives")
+    (archives / "events.jsonl").write_text("\n".join(lines()) + "\n", encoding="utf-8")
+    with Session(build, state=laptop.state, archives=archives) as session:
+        yield Pipeline(session)

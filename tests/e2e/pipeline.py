@@ -1,14 +1,13 @@
-"""What a user can see of a pipeline: runs with their tasks, objects in S3, rows in Snowflake, export requests."""
+"""What a user can see of a pipeline: runs with their tasks, objects in S3, rows in Snowflake."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import boto3
-import requests
 from botocore.config import Config
 
 from local import sql
@@ -29,14 +28,6 @@ class Pipeline:
         self.session = session
         self.settings = session.stack.settings
 
-    @classmethod
-    def deployed(cls, session: Session) -> Self:
-        there = cls(session)
-        for scope in ("account", "database"):
-            deploy = there.run("snowflake_deploy", action="apply", scope=scope)
-            assert deploy.state == "SUCCESS", deploy.log
-        return there
-
     def run(self, flow: str, **inputs: object) -> Run:
         tasks: dict[str, dict[str, Any]] = {}
         log: list[str] = []
@@ -49,24 +40,6 @@ class Pipeline:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         return sql.query(self.settings, statement)[1]
-
-    def uuids(self, relation: str, column: str = "uuid") -> list[str]:
-        return [row[0] for row in self.sql(f"select {column} from {relation}")]
-
-    def truth(self, day: str) -> dict[str, set[str]]:
-        """Uuids per hour that the stand-in Amplitude serves, hours without events left out."""
-        compact = day.replace("-", "")
-        answer = self._amplitude("_truth", start=f"{compact}T00", end=f"{compact}T23")["hours"]
-        return {hour: set(facts["uuids"]) for hour, facts in answer.items() if facts["uuids"]}
-
-    def exports(self) -> list[dict[str, Any]]:
-        """Export requests that the stand-in has seen."""
-        return self._amplitude("_requests")["requests"]
-
-    def _amplitude(self, path: str, **parameters: str) -> Any:
-        answer = requests.get(f"{self.settings['AMP_BASE_URL']}/{path}", params=parameters, timeout=60)
-        answer.raise_for_status()
-        return answer.json()
 
     def s3(self) -> Any:
         return boto3.client(

@@ -1,76 +1,84 @@
-"""`amplitude_daily` for a generated day: one set of uuids at every hop, and the same again after a second run."""
+"""`amplitude_daily` after the demo's day: one set of uuids at every hop, and what a run tells of itself."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import date
 
 import pytest
 
-from tests.e2e.pipeline import Pipeline, Run
+from local.amplitude import generator
+from tests.e2e.conftest import Laptop
+from tests.e2e.pipeline import Pipeline
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-DAY = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 LANDING = "raw.amplitude_events_raw_python"
 
 
 @pytest.fixture(scope="module")
-def day(pipeline: Pipeline) -> Run:
-    return pipeline.run("amplitude_daily", start_date=DAY)
+def day(laptop: Laptop) -> str:
+    return date.fromisoformat(laptop.demos[0]["day"]["start_date"]).isoformat()
 
 
-def test_a_day_is_green_and_every_hop_holds_the_same_uuids(pipeline: Pipeline, day: Run) -> None:
-    assert day.state == "SUCCESS", day.log[-60:]
-    served = set().union(*pipeline.truth(DAY).values())
-    assert len(served) > 100
-    assert {event["uuid"] for event in pipeline.events_in_s3(DAY)} == served
-    assert set(pipeline.uuids(LANDING, "json_data:uuid::varchar")) == served
-    kept = pipeline.uuids("intermediate.int_amplitude__events")
-    assert sorted(kept) == sorted(served)  # each once
+@pytest.fixture(scope="module")
+def served(pipeline: Pipeline, day: str) -> dict[str, set[str]]:
+    """Hour → uuids, by the generator's own account."""
+    project = int(pipeline.settings["AMP_PROJECT_ID"])
+    hours = [f"{day}T{number:02}" for number in range(24)]
+    return {hour: generator.truth(hour, project=project) for hour in hours}
 
 
-def test_the_ledger_says_loaded_or_empty_for_every_hour(pipeline: Pipeline, day: Run) -> None:
-    prefix = f"python-import-ledger/project={pipeline.settings['AMP_PROJECT_ID']}/date={DAY}/"
+def test_every_hop_holds_the_uuids_that_amplitude_served(
+    pipeline: Pipeline, day: str, served: dict[str, set[str]]
+) -> None:
+    truth = set().union(*served.values())
+    assert {event["uuid"] for event in pipeline.events_in_s3(day)} == truth
+    of_day = f"where source_file like '%/date={day}/%'"
+    assert {row[0] for row in pipeline.sql(f"select json_data:uuid::varchar from {LANDING} {of_day}")} == truth
+    kept = [row[0] for row in pipeline.sql(f"select uuid from intermediate.int_amplitude__events {of_day}")]
+    assert sorted(kept) == sorted(truth)  # each once
+
+
+def test_the_ledger_says_loaded_or_empty_for_every_hour(
+    pipeline: Pipeline, day: str, served: dict[str, set[str]]
+) -> None:
+    prefix = f"python-import-ledger/project={pipeline.settings['AMP_PROJECT_ID']}/date={day}/"
     names = [key.removeprefix(prefix) for key in pipeline.objects(prefix)]
-    served = {hour[-2:] for hour in pipeline.truth(DAY)}
-    for hour in (f"{number:02d}" for number in range(24)):
-        marker = "loaded" if hour in served else "empty"
-        assert f"hour={hour}/v0001.json" in names
-        assert f"hour={hour}/v0001.{marker}.json" in names
+    for hour, uuids in served.items():
+        marker = "loaded" if uuids else "empty"
+        assert f"hour={hour[-2:]}/v0001.json" in names
+        assert f"hour={hour[-2:]}/v0001.{marker}.json" in names
 
 
-def test_a_second_run_asks_for_nothing_and_changes_nothing(pipeline: Pipeline, day: Run) -> None:
-    def state() -> tuple[object, ...]:
-        return (
-            pipeline.sql(f"select count(*), count(distinct source_file, source_row) from {LANDING}"),
-            sorted(pipeline.uuids("intermediate.int_amplitude__events")),
-            pipeline.sql("select count(*) from marts.journey_analysis"),
-            sorted(pipeline.objects("")),
-        )
-
-    before, asked = state(), len(pipeline.exports())
-    again = pipeline.run("amplitude_daily", start_date=DAY)
-    assert again.state == "SUCCESS", again.log[-60:]
-    assert state() == before
-    assert len(pipeline.exports()) == asked
+def test_the_first_run_is_labelled_and_its_outputs_are_small(
+    laptop: Laptop, day: str, served: dict[str, set[str]]
+) -> None:
+    events = [json.loads(line) for line in _events_of(laptop, "amplitude_daily")]
+    finished = [event for event in events if event["event"] == "finished"][-1]["outputs"]
+    assert finished["interval"] == day
+    assert finished["hours"] == 24
+    assert finished["events"] == sum(len(uuids) for uuids in served.values())
+    assert finished["manifest"].startswith("kestra://")
+    assert finished["report"].startswith("kestra://")
+    tasks = [event for event in events if event["event"] == "task"]
+    assert all(len(json.dumps(task.get("outputs") or {})) < 10_000 for task in tasks)
 
 
-def test_the_run_is_labelled_and_its_outputs_are_small_files(pipeline: Pipeline, day: Run) -> None:
-    assert day.outputs["interval"] == DAY
-    assert day.outputs["hours"] == 24
-    assert day.outputs["events"] == sum(len(uuids) for uuids in pipeline.truth(DAY).values())
-    assert day.outputs["manifest"].startswith("kestra://")
-    assert day.outputs["report"].startswith("kestra://")
-    assert all(len(str(task.get("outputs") or "")) < 10_000 for task in day.tasks.values())
+def test_no_secret_reaches_a_log(pipeline: Pipeline, laptop: Laptop) -> None:
+    secret = pipeline.settings["AMP_SECRET_KEY"]
+    files = [*laptop.state.glob("runs/*"), *laptop.state.glob("logs/*"), *laptop.state.glob("*.log")]
+    assert len(files) > 10
+    assert not [file for file in files if secret in file.read_text(encoding="utf-8", errors="replace")]
 
 
-def test_no_secret_reaches_a_log(pipeline: Pipeline, day: Run) -> None:
-    secrets = [pipeline.settings[name] for name in ("AMP_SECRET_KEY",)]
-    assert not [line for line in day.log for secret in secrets if secret in line]
-
-
-def test_a_refused_key_fails_the_run_and_says_what_to_do(pipeline: Pipeline, day: Run) -> None:
-    run = pipeline.run("amplitude_daily", start_date=DAY, end_date="2020-01-01")
+def test_a_reversed_range_fails_in_plan_and_says_so(pipeline: Pipeline, day: str) -> None:
+    run = pipeline.run("amplitude_daily", start_date=day, end_date="2020-01-01")
     assert run.state == "FAILED"
     assert run.tasks["plan"]["state"] == "FAILED"
     assert "verdict" not in run.tasks
     assert any("2020-01-01" in line for line in run.log)
+
+
+def _events_of(laptop: Laptop, flow: str) -> list[str]:
+    execution = laptop.demos[0]["executions"][flow]
+    return (laptop.state / "runs" / f"{execution}.jsonl").read_text(encoding="utf-8").splitlines()

@@ -5,41 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900), pytest.mark.usefixtures("build")]
-ROOT = Path(__file__).resolve().parents[2]
+from tests.e2e.conftest import Laptop
 
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("demo")
-    yield folder
-    assert processes(folder) == []
-
-
-def start(state: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "local", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"LOCAL_STATE": str(state)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(state: Path, *arguments: str) -> tuple[int, str, str]:
-    process = start(state, *arguments)
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 def last_line(out: str) -> Any:
@@ -67,28 +41,29 @@ def wait_gone(state: Path, seconds: float) -> list[str]:
     return left
 
 
-def test_the_demo_is_green_twice_and_the_second_changes_nothing(state: Path) -> None:
-    code, out, err = run(state, "demo", "--json")
-    assert code == 0, err[-3000:]
-    first = last_line(out)
+def test_the_demo_is_green_and_counts_the_same_events_at_every_hop(laptop: Laptop) -> None:
+    first = laptop.demos[0]
     assert first["states"] == ["SUCCESS"] * 3
     assert first["served_events"] > 100
     rows = first["rows"]
     assert rows["landing table, distinct rows"] == rows["int_amplitude__events"] == first["served_events"]
     assert rows["journey_analysis"] > 0
-    assert "One visitor's journey" in out
-    assert json.loads((state / "demo.json").read_text()) == first
+    assert "One visitor's journey" in laptop.shown[0]
 
-    code, out, err = run(state, "demo", "--json")
-    assert code == 0, err[-3000:]
-    second = last_line(out)
+
+def test_a_second_demo_asks_for_nothing_and_changes_nothing(laptop: Laptop) -> None:
+    first, second = laptop.demos
     assert second["states"] == ["SUCCESS"] * 3
-    assert second["rows"] == rows
+    assert second["rows"] == first["rows"]
     assert second["tasks"]["plan"]["hours"] == 0
+    assert "Nothing was left" in laptop.shown[1]
+    assert json.loads((laptop.state / "demo.json").read_text()) == second
+    asked = (laptop.state / "amplitude" / "requests.jsonl").read_text().splitlines()
+    assert len(asked) == first["tasks"]["extract"]["requests"]
 
 
-def test_logs_of_the_last_run_can_be_read_afterwards(state: Path) -> None:
-    code, out, _ = run(state, "logs")
+def test_logs_of_the_last_run_can_be_read_afterwards(laptop: Laptop) -> None:
+    code, out, _ = laptop.run("logs")
     assert code == 0
     assert "verdict" in out
 
@@ -97,36 +72,36 @@ def test_logs_of_the_last_run_can_be_read_afterwards(state: Path) -> None:
     "ending",
     [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.scenario) for each in (signal.SIGTERM, signal.SIGINT))],
 )
-def test_a_demo_that_is_stopped_in_a_run_leaves_no_process(state: Path, ending: signal.Signals) -> None:
-    process = start(state, "demo")
+def test_a_demo_that_is_stopped_in_a_run_leaves_no_process(laptop: Laptop, ending: signal.Signals) -> None:
+    process = laptop.start("demo")
     assert process.stderr
     for line in process.stderr:
         if "▷" in line and "plan" in line:
             break
     process.send_signal(ending)
     process.wait(timeout=60)
-    assert wait_gone(state, 45) == []
+    assert wait_gone(laptop.state, 45) == []
 
 
-def test_up_serves_run_status_and_sql_until_down(state: Path) -> None:
-    assert run(state, "up")[0] == 0
+def test_up_serves_run_status_and_sql_until_down(laptop: Laptop) -> None:
+    assert laptop.run("up")[0] == 0
     try:
-        code, out, _ = run(state, "status", "--json")
+        code, out, _ = laptop.run("status", "--json")
         status = last_line(out)
         assert code == 0
         assert status["up"] is True
         assert {"host", "port", "protocol"} <= set(status["snowflake"])
         assert status["s3"]["endpoint"].startswith("http://127.0.0.1:")
         assert status["amplitude"]["url"].startswith("http://127.0.0.1:")
-        code, out, err = run(state, "run", "snowflake_deploy", "--input", "action=plan", "--json")
+        code, out, err = laptop.run("run", "snowflake_deploy", "--input", "action=plan", "--json")
         assert code == 0, err
         assert last_line(out)["state"] == "SUCCESS"
-        code, out, _ = run(state, "sql", "select 1 as one", "--json")
+        code, out, _ = laptop.run("sql", "select 1 as one", "--json")
         assert last_line(out) == {"columns": ["ONE"], "rows": [[1]]}
-        code, _, err = run(state, "run", "no_such_flow")
+        code, _, err = laptop.run("run", "no_such_flow")
         assert code == 1
         assert "no_such_flow" in err
     finally:
-        assert run(state, "down")[0] == 0
-    assert wait_gone(state, 5) == []
-    assert last_line(run(state, "status", "--json")[1]) == {"up": False}
+        assert laptop.run("down")[0] == 0
+    assert wait_gone(laptop.state, 5) == []
+    assert last_line(laptop.run("status", "--json")[1]) == {"up": False}
