@@ -167,7 +167,6 @@ class Engine:
                 reason = f"{event['message']}; "
             if event["event"] == "leftover":
                 self.leftovers.append(event)
-                continue
             with self._lock:
                 waiting = self._queues.get(event.get("request"))
             if waiting:
@@ -253,8 +252,11 @@ class Engine:
     ) -> None:
         """Has the scheduler run a schedule's past ticks, one after another; both ends inclusive, no end: to now.
 
-        Their events come to `on_event`. Raises EngineError without `scheduler`, or while another backfill runs.
+        Their events come to `on_event`. Raises EngineError without `scheduler`, or while the trigger has one.
         """
+        if not self._scheduler:
+            message = f"a backfill of {flow} needs an engine that runs schedules: `python -m local up` first"
+            raise EngineError(message)
         dates = {"start": start.isoformat(), "end": end and end.isoformat()}
         fields = {"flow": flow, "trigger": trigger, "inputs": inputs or {}, "labels": labels or {}}
         list(self._send("backfill", namespace=NAMESPACE, **fields, **dates))

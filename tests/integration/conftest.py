@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+import queue
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from local.engine import Engine
+from local.engine import Engine, Event
 from local.java import EngineBuild, ensure_engine
 
 PROJECT = Path(__file__).parent / "engine_project"
@@ -33,9 +34,19 @@ def engine_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def all_events() -> queue.SimpleQueue[Event]:
+    """Every event of the engine, also of runs that no test started itself."""
+    return queue.SimpleQueue()
+
+
+@pytest.fixture(scope="session")
 def engine(
-    build: EngineBuild, engine_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    build: EngineBuild,
+    engine_environment: dict[str, str],
+    all_events: queue.SimpleQueue[Event],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Engine]:
-    with Engine(build, tmp_path_factory.mktemp("kestra"), engine_environment) as engine:
+    state = tmp_path_factory.mktemp("kestra")
+    with Engine(build, state, engine_environment, scheduler=True, on_event=all_events.put) as engine:
         engine.load(PROJECT)
         yield engine

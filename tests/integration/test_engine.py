@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -209,3 +211,31 @@ def test_a_killed_run_ends_killed_and_cannot_be_killed_again(engine: Engine):
         list(engine.restart(running["execution"]))
     with pytest.raises(EngineError, match="no execution absent"):
         engine.kill("absent")
+
+
+def test_a_backfill_runs_each_tick_once_in_order_with_its_inputs_and_labels(
+    engine: Engine, all_events: queue.SimpleQueue[Event]
+):
+    first, last = datetime(2026, 1, 2, 3, 30, tzinfo=UTC), datetime(2026, 1, 4, 3, 30, tzinfo=UTC)
+
+    engine.backfill("scheduled", "daily", first, last, {"place": "Leeds"}, {"reason": "backfill"})
+
+    for trigger, refusal in (
+        ("daily", "still at its backfill"),
+        ("hourly", "disabled in the flow's source"),
+        ("weekly", "has no schedule weekly"),
+    ):
+        with pytest.raises(EngineError, match=refusal):
+            engine.backfill("scheduled", trigger, first, last)
+    with pytest.raises(EngineError, match="no input plaice"):
+        engine.backfill("scheduled", "daily", first, last, {"plaice": "Leeds"})
+    assert [wait_for_log(all_events, "tell") for _ in range(3)] == [
+        f"2026-01-0{day}T03:30:00Z Leeds backfill" for day in (2, 3, 4)
+    ]
+
+
+def wait_for_log(events: queue.SimpleQueue[Event], task: str) -> str:
+    while True:
+        event = events.get(timeout=120)
+        if event["event"] == "log" and event.get("task") == task:
+            return event["message"]

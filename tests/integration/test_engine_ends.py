@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ from local.engine import Engine, EngineError, Event
 from local.java import EngineBuild
 from tests.integration.conftest import PROJECT
 
-pytestmark = pytest.mark.engine
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+]
 PATIENCE = 60.0  # seconds; a stop takes 2 to 3 on an idle machine
 
 
@@ -42,12 +46,56 @@ def all_end(pids: list[int]) -> bool:
     return not any(map(lives, pids))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_nothing_is_left_after_sigterm_sigkill_and_stop_and_the_next_start_kills_what_a_killed_engine_left(
+def rest(events: Iterator[Event]) -> list[Event]:
+    """What still comes from an engine that ends."""
+    told = []
+    with contextlib.suppress(EngineError):
+        told.extend(iter(events))
+    return told
+
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from local.engine import Engine
+from local.java import ensure_engine
+state, project, environment = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+def tell(event):
+    print(json.dumps(event), flush=True)
+with Engine(ensure_engine(), state, environment, on_event=tell) as engine:
+    engine.load(project)
+    tell({"event": "started", "pid": engine.pid})
+    for flow in "hello", "slow":
+        list(engine.run(flow))
+"""
+
+
+@contextlib.contextmanager
+def driver(state: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Iterator[Event]]]:
+    """A process that runs `hello`, then `slow`, and prints every event; in a process group as a terminal makes one."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(state), str(PROJECT), json.dumps(environment)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        try:
+            yield process, map(json.loads, process.stdout)
+        finally:
+            process.kill()
+
+
+@pytest.mark.timeout(900)  # four starts of the engine: under a minute on an idle machine
+def test_no_process_is_left_and_the_next_start_is_clean(
     build: EngineBuild, engine_environment: dict[str, str], tmp_path: Path
 ):
+    """One story over one state folder: SIGTERM, SIGKILL of the engine, Ctrl-C and SIGKILL of its driver."""
     with Engine(build, tmp_path, engine_environment) as engine:
         engine.load(PROJECT)
+        with pytest.raises(EngineError, match="needs an engine that runs schedules"):
+            engine.backfill("scheduled", "daily", datetime(2026, 1, 2, tzinfo=UTC))
         events = engine.run("slow")
         _, pids = sleeping(events)
         os.kill(engine.pid, signal.SIGTERM)
@@ -57,7 +105,7 @@ def test_nothing_is_left_after_sigterm_sigkill_and_stop_and_the_next_start_kills
             list(engine.run("hello"))
 
     with Engine(build, tmp_path, engine_environment) as engine:
-        assert engine.leftovers == []
+        assert engine.leftovers == []  # SIGTERM left no run behind
         events = engine.run("slow")
         left, pids = sleeping(events)
         os.kill(engine.pid, signal.SIGKILL)
@@ -65,63 +113,37 @@ def test_nothing_is_left_after_sigterm_sigkill_and_stop_and_the_next_start_kills
         with pytest.raises(EngineError, match="ended with code -9"):
             list(events)
 
-    told: list[Event] = []
-    with Engine(build, tmp_path, engine_environment, on_event=told.append) as engine:
-        assert [event["execution"] for event in engine.leftovers] == [left]
-        assert list(engine.run("hello"))[-1]["state"] == "SUCCESS"
-        assert state(told, left) == "KILLED"
-        events = engine.run("slow")
+    with driver(tmp_path, engine_environment) as (process, events):
+        told = until(events, "started")
+        assert [event["execution"] for event in told if event["event"] == "leftover"] == [left]
+        told += until(events, "finished")
+        assert told[-1]["state"] == "SUCCESS"
+        assert ended(told, left) == "KILLED"
         _, pids = sleeping(events)
-        engine.stop()
-        assert all_end([engine.pid, *pids])
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        assert process.wait(PATIENCE) != 0
+        assert all_end([pid(told), *pids])
+
+    with driver(tmp_path, engine_environment) as (process, events):
+        told = until(events, "started")
+        assert [event for event in told if event["event"] == "leftover"] == []
+        _, pids = sleeping(events)
+        process.kill()
+        assert all_end([pid(told), *pids])
 
 
-def rest(events: Iterator[Event]) -> list[Event]:
-    """What still comes from an engine that ends."""
+def until(events: Iterator[Event], name: str) -> list[Event]:
     told = []
-    with contextlib.suppress(EngineError):
-        told.extend(iter(events))
-    return told
+    for event in events:
+        told.append(event)
+        if event["event"] == name:
+            return told
+    raise AssertionError(told)
 
 
-def state(told: list[Event], execution: str) -> str | None:
-    states = [each["state"] for each in told if each["event"] == "execution" and each["execution"] == execution]
-    return states[-1] if states else None
+def pid(told: list[Event]) -> int:
+    return next(event["pid"] for event in told if event["event"] == "started")
 
 
-DRIVER = """
-import json, sys
-from pathlib import Path
-from local.engine import Engine
-from local.java import ensure_engine
-state, project, environment = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-with Engine(ensure_engine(), state, environment) as engine:
-    engine.load(project)
-    print(json.dumps({"event": "started", "pid": engine.pid}), flush=True)
-    for event in engine.run("slow"):
-        print(json.dumps(event), flush=True)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize(
-    "ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["Ctrl-C", "SIGTERM", "SIGKILL"]
-)
-def test_nothing_is_left_when_the_driver_ends(
-    build: EngineBuild, engine_environment: dict[str, str], tmp_path: Path, ending: signal.Signals
-):
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path), str(PROJECT), json.dumps(engine_environment)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert driver.stdout
-    events = map(json.loads, driver.stdout)
-    engine = next(events)["pid"]
-    _, pids = sleeping(events)
-
-    driver.send_signal(ending)
-
-    assert driver.wait(PATIENCE) != 0
-    assert all_end([engine, *pids])
+def ended(told: list[Event], execution: str) -> str:
+    return [each["state"] for each in told if each["event"] == "execution" and each["execution"] == execution][-1]

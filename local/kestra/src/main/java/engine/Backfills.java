@@ -66,6 +66,6 @@ final class Backfills {
             }
             Thread.sleep(100);
         }
-        throw new IllegalStateException("the scheduler does not know trigger " + id + " of " + flow.getId() + ": does this engine run schedules?");
+        throw new IllegalStateException("the scheduler does not know trigger " + id + " of " + flow.getId());
     }
 }
