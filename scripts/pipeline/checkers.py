@@ -53,6 +53,7 @@ class Checkers:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(_ROOT)},
         )
+        gc.disable()  # in this process until close(): see _help
         for check in (self._check_here, self._check_there):
             threading.Thread(target=self._serve, args=(check,), daemon=True).start()
 
@@ -65,6 +66,7 @@ class Checkers:
         return [future.result() for future in futures]
 
     def close(self) -> None:
+        gc.enable()
         self._helper.kill()
         self._helper.wait()
 
@@ -99,7 +101,7 @@ class Checkers:
 
 def _help() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
-    gc.disable()  # nothing here makes cycles, and looking for them among the events takes a tenth of the time
+    gc.disable()  # looking for cycles among the events, which have none, takes a tenth of the time
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=_Task)
         try:

@@ -140,8 +140,10 @@ class LineTally:
 
 def _span(so_far: tuple[str, str], times: list[str | None]) -> tuple[str, str]:
     found = [time for time in times if time]
-    found += [time for time in so_far if time]
-    return (min(found), max(found)) if found else so_far
+    if not found:
+        return so_far
+    low, high = so_far
+    return min(low or found[0], min(found)), max(high, max(found))
 
 
 def _count_lines(chunk: bytes) -> int:
