@@ -34,6 +34,9 @@ _OF_TYPE = {
 }  # fmt: skip
 
 
+_OF_FLATTEN = {"VALUE": "variant", "THIS": "variant", "KEY": "text", "PATH": "text", "INDEX": "integer"}
+
+
 class Kinds:
     """integer, decimal, real, text, boolean, date, timestamp, timestamp_ltz, variant; None when not known.
 
@@ -43,6 +46,8 @@ class Kinds:
     def __init__(self, session: Session, tree: exp.Expr) -> None:
         self._columns: dict[str, str | None] = {}
         self._scales: dict[str, int] = {}
+        flattened = (node.args.get("alias") for node in tree.find_all(exp.Lateral, exp.TableFromRows))
+        self._flattened = {alias.name.upper() for alias in flattened if alias}
         for table in tree.find_all(exp.Table):
             for column, duckdb_type in _columns(session, table):
                 decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", duckdb_type)
@@ -71,6 +76,8 @@ class Kinds:
         if isinstance(node, exp.Literal):
             return "text" if node.is_string else "decimal" if "." in node.this else "integer"
         if isinstance(node, exp.Column):
+            if node.table.upper() in self._flattened:
+                return _OF_FLATTEN.get(node.name.upper())
             return self._columns.get(node.name.upper())
         if isinstance(node, exp.JSONExtractScalar):
             return "text"
