@@ -113,7 +113,7 @@ no_secret_in() {
   done
 }
 all_containers() { docker inspect $(compose ps -aq); }
-process_lists() { for id in $(compose ps -q); do docker top "$id" -eo args; done; }
+process_lists() { for id in $(compose ps -q); do docker top "$id" -eo pid,args; done; }
 image_layers() { docker history --no-trunc amplitude-check-pipeline; docker save amplitude-check-pipeline | tar -xO --wildcards '*.json' '*/VERSION'; }
 image_holds_no_code_of_ours() { ! docker run --rm --entrypoint find amplitude-check-pipeline / -xdev \( -name 'amplitude_daily*' -o -name entrypoint.py -o -name .env -o -path '*/scripts/pipeline' \) -not -path '/proc/*' | grep .; }
 

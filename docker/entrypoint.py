@@ -33,9 +33,9 @@ sys.path.insert(0, str(REPOSITORY))
 from scripts.pipeline import settings  # noqa: E402 (mounted beside this file; the image holds no code of ours)
 
 EX_CONFIG = 78  # sysexits.h
-RUN = Path(os.environ.get("PIPELINE_RUN", "/run"))  # tests put these elsewhere
-SERVER_FILE = RUN / "pipeline/server.json"  # on a tmpfs
-DEMO_FILE = RUN / "demo/settings.json"  # from docker/demo.py, on a tmpfs that is gone when the stand-ins are
+ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))  # tests have another
+SERVER_FILE = ROOT / "dev/shm/server.json"  # in memory in every container, and writable by its user
+DEMO_FILE = ROOT / "run/demo/settings.json"  # from docker/demo.py, on a tmpfs that is gone when the stand-ins are
 NOT_OURS = ("COMPOSE_", "DOCKER_")  # Compose's own settings may stand in .env too
 EVALUATED = re.compile(r"\{\{|\{%|\{#")  # Kestra renders what stands in `env:`, secrets too, twice
 

@@ -2,7 +2,7 @@
 # Starts Postgres with the password of .env (of the stand-ins under the profile `demo`), also when it was changed since.
 set -euo pipefail
 
-demo=${PIPELINE_RUN:-/run}/demo/settings.json
+demo=${PIPELINE_ROOT:-}/run/demo/settings.json
 if [ -e "$demo" ]; then
   password=$(sed -nE 's/.*"POSTGRES_PASSWORD": "([^"]*)".*/\1/p' "$demo")
 else

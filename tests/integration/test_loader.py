@@ -76,7 +76,7 @@ class Checkout:
             f"{url}/health",
         ]
         return subprocess.run(
-            [*command, "--wait", str(wait)], env={"PATH": "/usr/bin:/bin", "PIPELINE_RUN": "/nowhere"},
+            [*command, "--wait", str(wait)], env={"PATH": "/usr/bin:/bin", "PIPELINE_ROOT": "/nowhere"},
             capture_output=True, text=True, cwd="/", timeout=120, check=False,
         )  # fmt: skip
 

@@ -61,7 +61,8 @@ class Container:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / "scripts/pipeline", folder / "scripts/pipeline")
-        (folder / "run/pipeline").mkdir(parents=True)
+        (folder / "dev/shm").mkdir(parents=True)
+        (folder / "run").mkdir()
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.key = folder / "key.p8"
         self.key.write_bytes(_pem(key, serialization.NoEncryption()))
@@ -74,7 +75,7 @@ class Container:
 
     def start(self, shell: str = "sh", **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(self.folder / "docker/entrypoint.py"), shell, "-c", TELL]
-        base = {"PATH": "/usr/bin:/bin", "HOME": "/home/kestra", "PIPELINE_RUN": str(self.folder / "run")}
+        base = {"PATH": "/usr/bin:/bin", "HOME": "/home/kestra", "PIPELINE_ROOT": str(self.folder)}
         return subprocess.run(
             command, env=base | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(self.key)} | environment,
             capture_output=True, text=True, cwd="/", timeout=60, check=False,
@@ -86,10 +87,10 @@ class Container:
         return json.loads(done.stdout.splitlines()[-1])
 
     def refused(self, **environment: str) -> str:
-        (self.folder / "run/pipeline/server.json").unlink(missing_ok=True)
+        (self.folder / "dev/shm/server.json").unlink(missing_ok=True)
         done = self.start(**environment)
         assert done.returncode == 78, done.stdout
-        assert not (self.folder / "run/pipeline/server.json").exists()
+        assert not (self.folder / "dev/shm/server.json").exists()
         return done.stderr
 
 
@@ -164,7 +165,7 @@ def test_no_task_inherits_what_is_the_servers_alone(container: Container) -> Non
     container.env_file(PIPELINE)
     seen = container.seen(**SERVER)
     assert not [name for name in seen if any(each in name for each in SERVER)]
-    file = container.folder / "run/pipeline/server.json"
+    file = container.folder / "dev/shm/server.json"
     assert json.loads(file.read_text()) == SERVER
     assert file.stat().st_mode & 0o777 == 0o600
     assert seen["MICRONAUT_CONFIG_FILES"] == str(file)

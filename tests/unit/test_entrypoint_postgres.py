@@ -32,7 +32,7 @@ class Container:
         environment = {
             "PATH": f"{self.folder}/bin:/usr/bin:/bin",
             "PGDATA": f"{self.folder}/data",
-            "PIPELINE_RUN": f"{self.folder}/run",
+            "PIPELINE_ROOT": str(self.folder),
         }
         return subprocess.run(
             ["bash", self.folder / "docker/postgres.sh"], env=environment, capture_output=True, text=True, check=False
