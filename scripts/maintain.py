@@ -45,22 +45,21 @@ def rebuild_streams(*, every: bool = False) -> Result:
                 log.info("%s reads its table from the beginning.", name)
                 rebuilt += 1
         if settings.silver_tasks:
-            session.rows("select system$task_dependents_enable(?)", f"{settings.snowflake_database}.SILVER.{ROOT_TASK}")
+            session.rows(f"select system$task_dependents_enable('{settings.snowflake_database}.SILVER.{ROOT_TASK}')")
     return {"rebuilt": rebuilt}
 
 
 def replace_pipe() -> Result:
     """Gives the pipe the text of the newest script that creates it, without losing or doubling a part.
 
-    Paused and drained first; after it never a REFRESH over loaded files, because the new pipe remembers none of them.
+    Drained and paused first; after it never a REFRESH over loaded files, because the new pipe remembers none of them.
     What S3 announced in between is copied by the next load.
     """
     settings = load(DeploySettings)
     name = f"{settings.snowflake_database}.{settings.raw_schema}.{PIPE}"
     text = _created(settings, "pipe")[-1]
     with warehouse.connect(settings, settings.deploy_role) as session:
-        session.rows(f"alter pipe {name} set pipe_execution_paused = true")
-        channel = _drained(session, name).get("notificationChannelName")
+        channel = _pause_empty(session, name).get("notificationChannelName")
         session.rows(re.sub(r"create\s+pipe\s+if\s+not\s+exists", "create or replace pipe", text, flags=re.IGNORECASE))
         session.rows(f"alter pipe {name} set pipe_execution_paused = true")
         now = _status(session, name).get("notificationChannelName")
@@ -72,18 +71,22 @@ def replace_pipe() -> Result:
     return {"replaced": 1}
 
 
-def _drained(session: Warehouse, name: str) -> dict[str, object]:
+def _pause_empty(session: Warehouse, name: str) -> dict[str, object]:
+    """Pauses the pipe at a moment when it has no file to load: paused it loads none, and is still told of more."""
     deadline = time.monotonic() + DRAIN_SECONDS
-    while (status := _status(session, name)).get("pendingFileCount"):
-        if time.monotonic() > deadline:
-            message = f"{name} is paused and has {status['pendingFileCount']} files to load yet. Run this again."
-            raise RetriableError(message)
+    while time.monotonic() < deadline:
+        if not _status(session, name).get("pendingFileCount"):
+            session.rows(f"alter pipe {name} set pipe_execution_paused = true")
+            status = _status(session, name)
+            if not status.get("pendingFileCount"):
+                return status
+        session.rows(f"alter pipe {name} set pipe_execution_paused = false")
         time.sleep(POLL_SECONDS)
-    return status
+    raise RetriableError(f"{name} always had files to load for {DRAIN_SECONDS} s. Run this again when less arrives.")
 
 
 def _status(session: Warehouse, name: str) -> dict[str, object]:
-    return dict(json.loads(session.rows("select system$pipe_status(?)", name)[0][0]))
+    return dict(json.loads(session.rows(f"select system$pipe_status('{name}')")[0][0]))
 
 
 def teardown(*, confirm: str, account: bool = False) -> Result:

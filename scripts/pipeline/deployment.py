@@ -67,7 +67,7 @@ def _target(pipe: dict[str, str]) -> tuple[str, ...]:
 
 def pipe_state(session: Warehouse, name: str) -> str:
     """RUNNING, PAUSED, STOPPED_… or STALLED_…."""
-    return str(json.loads(session.rows("select system$pipe_status(?)", name)[0][0])["executionState"])
+    return str(json.loads(session.rows(f"select system$pipe_status('{name}')")[0][0])["executionState"])
 
 
 def problems(session: Warehouse, settings: DeploySettings, texts: Iterable[str]) -> list[str]:

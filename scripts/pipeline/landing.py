@@ -44,7 +44,7 @@ class PartState:
 
 @dataclass(frozen=True)
 class Pipe:
-    """SYSTEM$PIPE_STATUS. `pending`: files in its queue. `notified`: a message from S3 has ever reached it."""
+    """SYSTEM$PIPE_STATUS. `pending`: files in its queue. `notified`: S3 has ever told it of a file."""
 
     state: str
     pending: int
@@ -80,9 +80,9 @@ class Landing:
         if not self.session.rows(f"show pipes like 'AMPLITUDE_EVENTS_PIPE' in schema {self.database}.{self.schema}"):
             return None
         name = f"{self.database}.{self.schema}.AMPLITUDE_EVENTS_PIPE"
-        status = json.loads(self.session.rows("select system$pipe_status(?)", name)[0][0])
+        status = json.loads(self.session.rows(f"select system$pipe_status('{name}')")[0][0])
         return Pipe(
-            status["executionState"], int(status.get("pendingFileCount", 0)), "lastReceivedMessageTimestamp" in status
+            status["executionState"], int(status.get("pendingFileCount", 0)), "lastForwardedMessageTimestamp" in status
         )
 
     def read_history(self, states: Mapping[str, PartState]) -> None:
