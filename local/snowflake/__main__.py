@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import uvicorn
 
@@ -21,8 +22,10 @@ from local.snowflake.storage import Storage
 from local.snowflake.task_runner import TaskRunner
 from local.snowflake.wire import Wire
 
+STOP_SECONDS = 8.0
 
-def main(argv: list[str] | None = None) -> int:
+
+def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m local.snowflake", description="A local Snowflake.")
     parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
@@ -54,12 +57,19 @@ def main(argv: list[str] | None = None) -> int:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     print(json.dumps({"ready": True, "port": listener.getsockname()[1]}), flush=True)
     server.run(sockets=[listener])
+    stopping = threading.Thread(target=_stop, args=(account, wire), daemon=True)
+    stopping.start()
+    stopping.join(STOP_SECONDS)
+    os._exit(0)  # what still runs is rolled back at the next start, like after a crash
+
+
+def _stop(account: Account, wire: Wire) -> None:
+    """Cancel what runs, then close the files."""
     wire.close()
     account.pipe_worker.stop()
     account.task_runner.stop()
     account.close()
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

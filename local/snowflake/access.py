@@ -26,11 +26,13 @@ def _is_role(session: Session, role: str) -> bool:
 
 
 def grant(session: Session, reader: Reader) -> Result:
-    return _change(session, reader, revoke=False)
+    with session.account.ddl_lock():
+        return _change(session, reader, revoke=False)
 
 
 def revoke(session: Session, reader: Reader) -> Result:
-    return _change(session, reader, revoke=True)
+    with session.account.ddl_lock():
+        return _change(session, reader, revoke=True)
 
 
 def _change(session: Session, reader: Reader, *, revoke: bool) -> Result:

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 import duckdb
 
-from local.snowflake.catalog import Catalog, quoted, text
+from local.snowflake.catalog import Catalog, Name, quoted, text
 from local.snowflake.errors import SnowflakeError, not_found
 from local.snowflake.macros import macros_ddl, prepare_database_ddl
 from local.snowflake.results import Result
@@ -46,6 +46,7 @@ class Account:
         self.name = "LOCAL"
         self.locks = Locks()
         self.databases_lock = threading.RLock()
+        self._ddl_locks: dict[Name, threading.RLock] = defaultdict(threading.RLock)
         self.queries: deque[Query] = deque(maxlen=10_000)
         self.sessions: set[Session] = set()
         self._numbers = itertools.count(time.time_ns() // 1000)
@@ -76,6 +77,11 @@ class Account:
     def next_number(self) -> int:
         """Rising over restarts: sessions, transactions, queues and runs are numbered with it."""
         return next(self._numbers)
+
+    def ddl_lock(self, name: Name = ("", "", "")) -> threading.RLock:
+        """One DDL statement at a time for a table or view; for all other objects together (no name)."""
+        with self.databases_lock:
+            return self._ddl_locks[name]
 
     # ---- databases
     def has_database(self, database: str) -> bool:

@@ -125,7 +125,11 @@ def drop_relation(session: Session, reader: Reader, kind: str) -> Result:
     if not reader.take("CASCADE"):
         reader.take("RESTRICT")
     reader.end()
-    name = session.resolve(names)
+    with session.account.ddl_lock(session.resolve(names)):
+        return _drop_relation(session, session.resolve(names), kind, if_exists=if_exists)
+
+
+def _drop_relation(session: Session, name: Name, kind: str, *, if_exists: bool) -> Result:
     there = session.relation_kind(name)
     if there is None:
         if if_exists:
@@ -173,6 +177,11 @@ def alter_table(session: Session, reader: Reader) -> Result:
     kind = "VIEW" if reader.tokens[1].upper == "VIEW" else "TABLE"
     if_exists = reader.take("IF", "EXISTS")
     name = session.resolve(reader.name())
+    with session.account.ddl_lock(name):
+        return _alter_table(session, reader, name, kind, if_exists=if_exists)
+
+
+def _alter_table(session: Session, reader: Reader, name: Name, kind: str, *, if_exists: bool) -> Result:
     there = session.relation_kind(name)
     if there is None:
         if if_exists:
@@ -330,7 +339,8 @@ def comment(session: Session, reader: Reader) -> Result:
         names = reader.name()
         name = session.resolve(names[:-1])
         reader.need("IS")
-        set_comments(session, name, session.relation_kind(name) or "TABLE", {names[-1]: reader.text()})
+        with session.account.ddl_lock(name):
+            set_comments(session, name, session.relation_kind(name) or "TABLE", {names[-1]: reader.text()})
         return status()
     kind = objects.read_kind(reader)
     names = reader.name()
@@ -342,6 +352,7 @@ def comment(session: Session, reader: Reader) -> Result:
             if if_exists:
                 return status()
             raise not_found(kind.capitalize(), ".".join(name), "42S02")
-        set_comments(session, name, kind, {"": value})
+        with session.account.ddl_lock(name):
+            set_comments(session, name, kind, {"": value})
         return status()
     return objects.set_comment(session, kind, names, value, if_exists=if_exists)

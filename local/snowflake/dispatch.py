@@ -59,6 +59,11 @@ def _create(session: Session, reader: Reader) -> Result:
     if kind in {"TABLE", "VIEW"}:
         return tables.create(session, text, kind, alter=alter)
     session.commit_before_ddl()
+    with session.account.ddl_lock():
+        return _create_object(session, reader, kind, replace=replace, alter=alter)
+
+
+def _create_object(session: Session, reader: Reader, kind: str, *, replace: bool, alter: bool) -> Result:
     if kind in {"DATABASE", "SCHEMA"}:
         return ddl.create_container(session, reader, kind, replace=replace)
     own: dict[str, Callable[..., Result]] = {
@@ -90,7 +95,10 @@ def _alter(session: Session, reader: Reader) -> Result:
         "PROCEDURE": procedures.alter,
     }
     handler = own.get(kind)
-    return handler(session, reader) if handler else objects.alter(session, reader, kind)
+    if kind in {"TABLE", "VIEW"}:
+        return own[kind](session, reader)
+    with session.account.ddl_lock():
+        return handler(session, reader) if handler else objects.alter(session, reader, kind)
 
 
 def _drop(session: Session, reader: Reader) -> Result:
@@ -103,7 +111,10 @@ def _drop(session: Session, reader: Reader) -> Result:
         "SCHEMA": ddl.drop_container,
         "DATABASE": ddl.drop_container,
     }
-    return own.get(kind, objects.drop)(session, reader, kind)
+    if kind in {"TABLE", "VIEW"}:
+        return own[kind](session, reader, kind)
+    with session.account.ddl_lock():
+        return own.get(kind, objects.drop)(session, reader, kind)
 
 
 def _kind(reader: Reader, verb: str) -> str:

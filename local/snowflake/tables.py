@@ -35,6 +35,13 @@ def create(session: Session, sql: str, kind: str, *, alter: bool) -> Result:
     if tree.args.get("replace") and tree.args.get("exists"):
         raise compilation(1003, "options IF NOT EXISTS and OR REPLACE are incompatible.", "42601")
     session.commit_before_ddl()
+    with session.account.ddl_lock(name):
+        return _create(session, tree, name, sql, kind, comments, alter=alter)
+
+
+def _create(
+    session: Session, tree: exp.Create, name: Name, sql: str, kind: str, comments: dict[str, str], *, alter: bool
+) -> Result:
     if not session.has_schema(name[0], name[1]):
         raise not_found("Schema", f"{name[0]}.{name[1]}")
     temporary = _is_temporary(tree)
