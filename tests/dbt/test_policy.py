@@ -71,6 +71,7 @@ def test_every_model_has_a_key_test(built: Built):
     assert without == {"stg_amplitude__events", "int_amplitude__event_enhanced_with_properties"}
 
 
+@pytest.mark.scenario  # red today, see docs/unproven.md
 def test_schemas_and_tags_are_those_of_the_design(built: Built):
     assert {node.schema for node in nodes(built)} == {"STAGING", "INTERMEDIATE", "MARTS", "SENSITIVE"}
     for node in nodes(built):

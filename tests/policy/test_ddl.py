@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from jinja2 import Environment, meta
 from schemachange.sql_splitter import split_sql_statements
 from sqlfluff.core import FluffConfig, Linter
 
@@ -95,14 +96,11 @@ def test_each_account_script_names_the_role_it_needs():
     assert [path.name for path in names if "-- Role: " not in path.read_text()] == []
 
 
-def test_every_variable_of_the_ddl_is_given_and_every_given_one_is_used():
-    used = {
-        name
-        for path in deploy.FOLDERS.rglob("*.sql")
-        for name in re.findall(r"\{[{%][^}]*?\b([a-z_]+)\b", path.read_text())
-    }
-    given = set(deploy.variables("account", settings()))
-    assert given - used == set()
+def test_every_given_variable_is_used():
+    """An unknown one is an error at deploy time."""
+    files = [*deploy.FOLDERS.rglob("*.sql"), *deploy.FOLDERS.rglob("*.jinja")]
+    used = set().union(*(meta.find_undeclared_variables(Environment().parse(file.read_text())) for file in files))
+    assert set(deploy.variables("account", settings())) - used == set()
 
 
 def linter() -> Linter:

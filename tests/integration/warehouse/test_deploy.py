@@ -15,6 +15,8 @@ from scripts import deploy
 from scripts.pipeline.errors import ConfigurationError
 from tests.warehouse import ROOT, run_deploy
 
+pytestmark = pytest.mark.scenario  # slow: half a minute a test
+
 SCOPES = ("account", "database")
 
 
