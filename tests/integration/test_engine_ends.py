@@ -88,7 +88,7 @@ def driver(state: Path, environment: dict[str, str]) -> Iterator[tuple[subproces
 
 
 @pytest.mark.timeout(900)  # four starts of the engine: under a minute on an idle machine
-@pytest.mark.scenario  # three minutes; red in its last run on a busy machine, see docs/unproven.md
+@pytest.mark.scenario  # minutes
 def test_no_process_is_left_and_the_next_start_is_clean(
     build: EngineBuild, engine_environment: dict[str, str], tmp_path: Path
 ):
