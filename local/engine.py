@@ -21,14 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from local.java import ENGINE_DIR, EngineBuild
+from local.java import ROOT, EngineBuild
 
 NAMESPACE = "analytics.amplitude"
-ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE_FOLDERS = ("scripts", "dbt", "snowflake")
 NOT_UPLOADED = {"__pycache__", "target", "logs", "dbt_packages"}
-CONFIGURATION = (ROOT / "docker/kestra.yml", ENGINE_DIR / "overlay.yml")  # the later one wins
-JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Dstdout.encoding=UTF-8")
 LAST_EVENTS = {"done", "finished", "error"}
 STOP_SECONDS = 30
 
@@ -116,16 +113,7 @@ class Engine:
         }
         with self.log_file.open(log_mode) as log:
             self._process = subprocess.Popen(
-                [
-                    str(self._build.java),
-                    *JVM_FLAGS,
-                    f"-Dmicronaut.config.files={','.join(map(str, CONFIGURATION))}",
-                    "-cp",
-                    self._build.class_path,
-                    "engine.Main",
-                    str(self._plugins),
-                    *(["scheduler"] if self._scheduler else []),
-                ],
+                [*self._build.command(self._plugins), *(["scheduler"] if self._scheduler else [])],
                 env=settings | self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

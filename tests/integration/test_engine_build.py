@@ -1,4 +1,4 @@
-"""Finding a JDK and Maven, and building only when needed; Maven itself is a script here."""
+"""Finding a JDK and Maven, and building only when needed; Maven and java are scripts here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ MAVEN = """#!/bin/sh
 echo "$JAVA_HOME" >> {calls}
 /bin/mkdir -p target/lib target/plugins && /usr/bin/touch target/lib/engine.jar
 [ ! -e {broken} ] || {{ echo "[ERROR] no such class"; exit 1; }}
+"""
+
+JAVA = """#!/bin/sh
+echo "$@" >> {calls}
+[ ! -e {broken} ] || exit 1
+for flag; do case $flag in -XX:ArchiveClassesAtExit=*) echo classes > "${{flag#*=}}";; esac; done
 """
 
 
@@ -105,3 +111,45 @@ def test_a_build_that_failed_or_was_killed_is_not_taken_for_a_whole_one(machine:
     ensure_engine()
 
     assert len(calls.read_text().splitlines()) == 2
+
+
+def archiving(machine: Path, home: Path) -> Path:
+    """Lets the JDK make archives; returns the file in which it notes its calls."""
+    calls = machine / "archived"
+    (home / "bin/java").write_text(JAVA.format(calls=calls, broken=machine / "broken_archive"))
+    return calls
+
+
+def test_the_class_archive_is_made_once_and_anew_when_it_is_cut_gone_or_of_another_build_or_jdk(machine: Path):
+    home = jdk(machine / "jvm/25", "25")
+    maven(machine)
+    calls = archiving(machine, home)
+
+    def made() -> int:
+        build = ensure_engine()
+        assert build.archive.read_text() == "classes\n"
+        assert f"-XX:SharedArchiveFile={build.archive}" in build.command(build.plugins)
+        assert not list(build.archive.parent.glob("tmp*"))
+        return len(calls.read_text().splitlines())
+
+    assert [made(), made()] == [1, 1]
+    archive = ensure_engine().archive
+    archive.write_text("cla")
+    assert [made(), made()] == [2, 2]
+    archive.unlink()
+    assert [made(), made()] == [3, 3]
+    (machine / "kestra/src/Main.java").write_text("two")
+    assert [made(), made()] == [4, 4]
+    (home / "release").write_text('JAVA_VERSION="25.0.1"\n')
+    assert [made(), made()] == [5, 5]
+
+
+def test_an_archive_that_cannot_be_made_is_tried_once_and_the_engine_starts_without(machine: Path):
+    maven(machine)
+    calls = archiving(machine, jdk(machine / "jvm/25", "25"))
+    (machine / "broken_archive").touch()
+
+    builds = [ensure_engine() for _ in range(2)]
+
+    assert not builds[0].archive.exists()
+    assert len(calls.read_text().splitlines()) == 1
