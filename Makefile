@@ -29,6 +29,9 @@ lint: .venv/dev.stamp ## format, lint, types, YAML, SQL
 	$(BIN)/yamllint .
 	$(BIN)/sqlfluff lint --processes 2 snowflake dbt
 
+docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and docs/data_dictionary.md
+	@$(BIN)/python dbt_dev/docs.py
+
 clean: ## remove the state of the laptop stack and what was built
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local clean; fi
 	rm -rf .venv local/kestra/target
@@ -53,5 +56,5 @@ lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
 	@touch $@
 
-.PHONY: help demo test test-scenarios up down lint clean lock
+.PHONY: help demo test test-scenarios up down lint docs clean lock
 .SECONDARY:

@@ -13,13 +13,14 @@
 
 {#- Of a model below int_amplitude__events: the newest build that it has taken in. -#}
 {% macro processed_since() -%}
-    {{ return(_newest("max(processed_at)", "'{}'::timestamp_ntz")) }}
+    {{ return(_newest("max(processed_at)", "to_timestamp_ntz('{}', 'YYYY-MM-DD HH24:MI:SS.FF9')")) }}
 {%- endmacro %}
 
 {#- What this build stamps its new rows with: its start (UTC), or, when the clock of this machine is behind that of the
     last build's, a moment after that. -#}
 {% macro build_stamp(newest) -%}
-    {%- set start = "'" ~ run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') ~ "'::timestamp_ntz" -%}
+    {%- set now = run_started_at.strftime('%Y-%m-%d %H:%M:%S.%f') -%}
+    {%- set start = "to_timestamp_ntz('" ~ now ~ "', 'YYYY-MM-DD HH24:MI:SS.FF9')" -%}
     {{ return("greatest(" ~ start ~ ", dateadd('microsecond', 1, " ~ newest ~ "))" if newest else start) }}
 {%- endmacro %}
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.dbt import story
 from tests.dbt.truth import Truth
-from tests.dbt.warehouse import Dbt, Warehouse
+from tests.dbt.warehouse import Dbt, Warehouse, deployed
 
 SELECT = ("--select", "+tag:amplitude")
 WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
@@ -68,9 +68,8 @@ class Built:
 
 @pytest.fixture(scope="session")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    started = Warehouse(tmp_path_factory.mktemp("dbt"))
-    yield started
-    started.close()
+    with deployed(tmp_path_factory.mktemp("dbt")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +82,8 @@ def built(warehouse: Warehouse) -> Built:
     dbt("build", *SELECT)
     made.clean_day = dbt.log
     made.load(story.second_loads())
-    dbt("build", *SELECT)
+    dbt("build", *SELECT, *WITHOUT_TESTS)
+    dbt("test", "--select", "event_type_is_known")
     made.drift = dbt.log
     made.keep("incremental")
     dbt("run", *SELECT)

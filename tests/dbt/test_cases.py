@@ -172,7 +172,7 @@ def test_b14_json_null_and_a_missing_key_are_null(built: Built):
 
 
 def test_b16_the_session_time_zone_changes_nothing(built: Built):
-    """The story was built by a user in another zone, the default of every account; staging says the same in any."""
+    """The story was built by a user in another zone, the default of every account."""
     (zone,) = built.warehouse.query("show parameters like 'TIMEZONE' in session")
     assert zone["value"] == "America/Los_Angeles"
     (row,) = built.rows("stg_amplitude__events", uuid=cases.last["uuid"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.dbt.conftest import LOAD_COLUMNS, Built
 
 
@@ -13,7 +11,7 @@ def test_a_clean_day_builds_without_a_warning(built: Built):
 
 def test_incremental_equals_a_full_refresh(built: Built):
     for model in built.models():
-        assert _without_load(built, "incremental", model) == _without_load(built, "full refresh", model), model
+        equal_without_load_columns(built, "incremental", "full refresh", model)
 
 
 def test_a_build_without_new_data_changes_no_row_of_an_incremental_model(built: Built):
@@ -42,12 +40,9 @@ def test_the_first_load_of_an_event_wins(built: Built):
         assert (row["source_file"], row["source_row"]) == first[row["uuid"]]
 
 
-def _without_load(built: Built, step: str, model: str) -> list[tuple[tuple[str, str], ...]]:
-    return sorted(
-        (tuple(cell for cell in row if cell[0] not in LOAD_COLUMNS) for row in built.tables[step][model]), key=repr
+def equal_without_load_columns(built: Built, one: str, other: str, model: str) -> None:
+    kept, compared = (
+        sorted((tuple(cell for cell in row if cell[0] not in LOAD_COLUMNS) for row in rows), key=repr)
+        for rows in (built.tables[one][model], built.tables[other][model])
     )
-
-
-@pytest.fixture(autouse=True)
-def _built(built: Built) -> None:
-    """Each test reads the same story."""
+    assert kept == compared, model

@@ -36,7 +36,6 @@ def _same(found: Any, expected: Any) -> bool:
     return found == expected
 
 
-@pytest.mark.scenario  # red today: one row of the marts differs from the definition, see docs/unproven.md
 def test_journeys(built: Built, truth: Truth):
     compare(built.rows("journey_analysis"), truth.journeys(), "uuid")
 
@@ -60,7 +59,6 @@ def test_the_story_shows_every_sign(truth: Truth):
     assert sum(row["repeat_click_flag"] == "Y" for row in signs) >= 1
 
 
-@pytest.mark.scenario  # red today: one row of the marts differs from the definition, see docs/unproven.md
 def test_sessions(built: Built, truth: Truth):
     compare(built.rows("user_session"), truth.sessions(), "amplitude_id", "session_id")
 

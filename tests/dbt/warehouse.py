@@ -1,82 +1,44 @@
-"""A local Snowflake with a landing table, and the dbt project run against it by the real adapter."""
+"""The deployed warehouse on a local Snowflake, and the dbt project run against it by the real adapter."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import snowflake.connector
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+import pytest
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 
+from tests import s3
+from tests.warehouse import LocalSnowflake, run_deploy, serving
+
 ROOT = Path(__file__).resolve().parents[2]
-DATABASE, LANDING = "AMPLITUDE", "AMPLITUDE.RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
+DATABASE = "AMPLITUDE"
+LANDING = f"{DATABASE}.RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
 
 
 class Warehouse:
-    """`python -m local.snowflake` with the schemas, the landing table and the freshness view of snowflake/database."""
+    """All objects of snowflake/, its tasks off. The service user's time zone is not UTC: no model may depend on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.key_file = folder / "key.p8"
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "local.snowflake", "--port", "0", "--state", str(folder / "state")],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.port = int(json.loads(self._process.stdout.readline())["port"])
-        self._connection = snowflake.connector.connect(
-            account="local",
-            user="TESTER",
-            private_key_file=str(self.key_file),
-            host="127.0.0.1",
-            port=self.port,
-            protocol="http",
-            network_timeout=120,
-        )
-        for statement in (
-            f"create database if not exists {DATABASE}",
-            *(
-                f"create schema if not exists {DATABASE}.{schema}"
-                for schema in ("RAW", "STAGING", "INTERMEDIATE", "MARTS", "SENSITIVE")
-            ),
-            "create warehouse if not exists AMPLITUDE_WH",
-            f"""create table {LANDING}
-                (json_data variant, source_file varchar, source_row number(38, 0), loaded_at timestamp_ltz(9))""",
-            f"""create view {LANDING}_FRESHNESS as
-                select to_timestamp_ntz(json_data:"server_upload_time"::varchar, 'YYYY-MM-DD HH24:MI:SS.FF9')
-                    as server_upload_time_ts
-                from {LANDING} where loaded_at >= dateadd('day', -8, current_timestamp())""",
-        ):
-            self.query(statement)
+    def __init__(self, server: LocalSnowflake, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        server.script(DATABASE, "alter user AMPLITUDE_PIPELINE set timezone = 'America/Los_Angeles'")
+        self._session = server.session(DATABASE)
+        self._connection = self._session.__enter__()
 
     def close(self) -> None:
-        self._connection.close()
-        self._process.stdin.close()
-        self._process.wait(timeout=20)
+        self._session.__exit__(None, None, None)
 
     def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Rows as dicts with lower-case names."""
-        cursor = self._connection.cursor()
-        cursor.execute(sql, parameters)
-        names = [column.name.lower() for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            names = [column.name.lower() for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def load(self, events: Iterable[dict[str, Any]], source_file: str, loaded_at: datetime) -> None:
         """Puts events into the landing table as one part, in this order."""
@@ -86,26 +48,35 @@ class Warehouse:
             values = [cell for row in rows[start : start + 400] for cell in row]
             places = ", ".join(["(%s, %s)"] * (len(values) // 2))
             self.query(
-                f"insert into {LANDING} select parse_json(column1), %s, column2,"
+                f"insert into {LANDING} (json_data, source_file, source_row, loaded_at)"
+                " select parse_json(column1), %s, column2,"
                 f" to_timestamp_tz(%s, 'YYYY-MM-DD HH24:MI:SS.FF9 TZH:TZM')::timestamp_ltz from values {places}",
                 [source_file, at, *values],
             )
 
     def environment(self) -> dict[str, str]:
         """What a task of the flow dbt_build gets."""
-        return {
-            "SNOWFLAKE_ACCOUNT": "local",
-            "SNOWFLAKE_USER": "TESTER",
-            "SNOWFLAKE_WAREHOUSE": "AMPLITUDE_WH",
-            "SNOWFLAKE_DATABASE": DATABASE,
-            "SNOWFLAKE_ROLE": "ACCOUNTADMIN",
-            "SNOWFLAKE_PRIVATE_KEY_FILE": str(self.key_file),
+        return self.server.settings(DATABASE) | {
+            "SNOWFLAKE_ROLE": "AMPLITUDE_TRANSFORMER",
             "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "unset",
-            "SNOWFLAKE_HOST": "127.0.0.1",
-            "SNOWFLAKE_PORT": str(self.port),
-            "SNOWFLAKE_PROTOCOL": "http",
             "QUERY_TAG": "dbt_build/test-execution",
         }
+
+
+@contextmanager
+def deployed(folder: Path) -> Iterator[Warehouse]:
+    with s3.serving() as bucket, serving(folder, bucket.url) as server:
+        bucket.create_bucket()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)  # no .env of the developer
+            patch.setenv("SILVER_TASKS", "false")
+            for name, value in {**s3.settings_for(bucket), **server.settings(DATABASE)}.items():
+                patch.setenv(name, value)
+            for scope in ("account", "database"):
+                run_deploy(folder, scope)
+        warehouse = Warehouse(server, folder)
+        yield warehouse
+        warehouse.close()
 
 
 class Dbt:

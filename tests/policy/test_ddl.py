@@ -131,3 +131,56 @@ def test_the_body_check_can_fail():
     config = FluffConfig(overrides={"dialect": "snowflake", "exclude_rules": NOT_ON_BODIES, "templater": "raw"})
     found = Linter(config=config).lint_string("begin\n    insrt into a (b) values (1);\nend;\n").get_violations()
     assert [each.rule_code() for each in found] == ["PRS"]
+
+
+def test_each_file_names_the_documentation_it_rests_on():
+    table = (deploy.FOLDERS / "SOURCES.md").read_text()
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| [a-z]+/", line)]
+    named = {row[1].strip() for row in rows}
+    files = {path.relative_to(deploy.FOLDERS).as_posix() for path in deploy.FOLDERS.rglob("*.sql")}
+    assert files
+    assert named == files
+    pages = [page.strip() for row in rows for page in row[2].split(",")]
+    known = r"(sql-reference|user-guide|developer-guide)/[a-z0-9_/-]+"
+    assert [page for page in pages if not re.fullmatch(known, page)] == []
+    assert [row[1] for row in rows if len(row[3].strip()) < 10] == []
+
+
+def test_b13_the_pipe_takes_the_load_time_from_the_scan():
+    """Known fault B13: CURRENT_TIMESTAMP in a pipe is evaluated when the pipe compiles."""
+    (pipe,) = [text for _, text in statements(r"create\s+pipe")]
+    assert "metadata$start_scan_time" in pipe
+    assert not re.search(r"current_timestamp|sysdate|current_date|getdate", pipe, re.IGNORECASE)
+    assert "on_error = skip_file" in pipe
+    assert "copy into amplitude.raw." in pipe
+    assert "from @amplitude.raw." in pipe
+
+
+def test_procedures_run_no_ddl_between_begin_and_commit():
+    """DDL commits: the first design's temporary table consumed the stream before anything else could fail."""
+    assert len(BODIES) == 2
+    for script, body in BODIES:
+        inside = body.split("begin transaction;")[1].split("commit;")[0]
+        ddl = r"(?im)^\s*(create|alter|drop|truncate|grant|comment)\b"
+        assert not re.search(ddl, inside), script
+        assert not re.search(r"\bpivot\b", body, re.IGNORECASE), script
+        handler = body.split("exception")[1]
+        assert handler.index("rollback;") < handler.index("insert into ops.silver_audit") < handler.index("raise;")
+
+
+def test_no_body_depends_on_the_session_time_zone():
+    """Known fault B16: the wall clock of the session in a UTC column."""
+    for script, body in BODIES:
+        assert not re.search(r"current_timestamp|localtimestamp|getdate|\bto_timestamp\s*\(", body, re.IGNORECASE), (
+            script
+        )
+
+
+def test_tasks_say_every_parameter_and_are_resumed_after_a_change():
+    """CREATE OR ALTER TASK unsets what it leaves out, and leaves the graph suspended."""
+    tasks = [text for _, text in statements(r"create\s+or\s+alter\s+task")]
+    assert len(tasks) == 2
+    assert all("timezone = 'UTC'" in text and "query_tag" in text and "user_task_timeout_ms" in text for text in tasks)
+    assert statements(r"select\s+system\$task_dependents_enable")
+    off = deploy.render("database", settings(silver_tasks="false"))
+    assert any("amplitude_base_update_task suspend" in text for script, text in off.items() if script.type == "A")
