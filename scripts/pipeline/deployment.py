@@ -73,32 +73,41 @@ def pipe_state(session: Warehouse, name: str) -> str:
 def problems(session: Warehouse, settings: DeploySettings, texts: Iterable[str]) -> list[str]:
     """What is not as the scripts of scope `database` (rendered `texts`) say."""
     statements = [statement for text in texts for statement in split_sql_statements(text)]
-    found = [*_missing_objects(session, settings, statements), *_missing_grants(session, statements)]
+    created = _created(statements, settings.snowflake_database)
+    found = [*_missing_objects(session, settings, created), *_missing_grants(session, statements)]
     if found:
         return found
     database, schema = settings.snowflake_database, settings.raw_schema
-    state = pipe_state(session, f"{database}.{schema}.{PIPE}")
-    if state != "RUNNING":
-        found.append(f"{PIPE} is {state}: see docs/runbook.md, pipe.")
+    if "pipe" in created:
+        state = pipe_state(session, f"{database}.{schema}.{PIPE}")
+        if state != "RUNNING":
+            found.append(f"{PIPE} is {state}: see docs/runbook.md, pipe.")
     found += [
         f"{stream['name']} is stale: rebuild it (docs/runbook.md, stale stream)."
         for stream in session.dicts(f"show streams in database {database}")
         if str(stream["stale"]).lower() == "true"
     ]
-    tasks = {task["name"]: task["state"].lower() for task in session.dicts(f"show tasks in schema {database}.silver")}
-    if settings.silver_tasks:
-        found += [f"{name} is {state}: deploy again." for name, state in tasks.items() if state != "started"]
-    elif tasks[ROOT_TASK] == "started":
-        found.append(f"{ROOT_TASK} is started, and SILVER_TASKS is off: deploy again.")
+    if "task" in created:
+        shown = session.dicts(f"show tasks in schema {database}.silver")
+        tasks = {task["name"]: task["state"].lower() for task in shown}
+        if settings.silver_tasks:
+            found += [f"{name} is {state}: deploy again." for name, state in tasks.items() if state != "started"]
+        elif tasks[ROOT_TASK] == "started":
+            found.append(f"{ROOT_TASK} is started, and SILVER_TASKS is off: deploy again.")
     return found
 
 
-def _missing_objects(session: Warehouse, settings: DeploySettings, statements: list[str]) -> list[str]:
-    database = settings.snowflake_database
+def _created(statements: list[str], database: str) -> dict[str, set[str]]:
+    """Kind → names of what the statements create."""
     wanted: dict[str, set[str]] = {}
     for statement in statements:
         if created := _CREATED.match(_code(statement)):
             wanted.setdefault(created[1].lower(), set()).add(_short(created[2], database))
+    return wanted
+
+
+def _missing_objects(session: Warehouse, settings: DeploySettings, wanted: dict[str, set[str]]) -> list[str]:
+    database = settings.snowflake_database
     found = []
     for kind, names in wanted.items():
         there = set()

@@ -15,8 +15,6 @@ from scripts import deploy
 from scripts.pipeline.errors import ConfigurationError
 from tests.warehouse import ROOT, run_deploy
 
-pytestmark = pytest.mark.scenario  # slow: half a minute a test
-
 SCOPES = ("account", "database")
 
 
@@ -71,8 +69,14 @@ def test_deploy_twice_changes_nothing_and_keeps_rows_and_load_memory(fresh, snow
     assert snowflake_server.rows(fresh, f"select count(*) from {landing}") == [(1,)]
     assert [row for row in snowflake_server.rows(fresh, external_id) if row[0] == "STORAGE_AWS_EXTERNAL_ID"] == first_id
     assert first_id[0][2] == "amplitude_pipeline_1"
+    # In one table the versions of one folder would make those of the other 'older', and skip them in silence.
+    tables = {
+        row[1] for row in snowflake_server.rows(fresh, f"show tables like 'CHANGE_HISTORY%' in schema {fresh}.OPS")
+    }
+    assert tables == {"CHANGE_HISTORY_ACCOUNT", "CHANGE_HISTORY_DATABASE"}
 
 
+@pytest.mark.scenario  # four deploys
 def test_two_deploys_at_once_end_in_the_same_objects(fresh, snowflake_server, tmp_path):
     run_deploy(tmp_path, "account")
     command = [sys.executable, "-m", "scripts.deploy", "apply", "--scope", "database"]
@@ -91,16 +95,6 @@ def test_two_deploys_at_once_end_in_the_same_objects(fresh, snowflake_server, tm
     _, _, ran = run_deploy(tmp_path, "database")
     assert [line["script"] for line in ran if not line["script"].startswith("A__")] == []
     assert objects(snowflake_server, fresh) == both
-
-
-def test_each_folder_has_its_own_history(fresh, snowflake_server, tmp_path):
-    """In one table the versions of one folder would make those of the other 'older', and skip them in silence."""
-    for scope in SCOPES:
-        run_deploy(tmp_path, scope)
-    tables = {
-        row[1] for row in snowflake_server.rows(fresh, f"show tables like 'CHANGE_HISTORY%' in schema {fresh}.OPS")
-    }
-    assert tables == {"CHANGE_HISTORY_ACCOUNT", "CHANGE_HISTORY_DATABASE"}
 
 
 @pytest.fixture
@@ -150,12 +144,14 @@ def test_edited_versioned_script_stops_before_anything_runs(own_scripts, fresh, 
     assert snowflake_server.rows(fresh, f"show schemas like 'THREE' in database {fresh}") == []
 
 
+@pytest.mark.scenario  # the local Snowflake lets an unknown role in
 def test_missing_role_is_a_matter_of_settings(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("DEPLOY_ROLE", "NOBODY_MADE_THIS")
     with pytest.raises(ConfigurationError):
         run_deploy(tmp_path, "database", "plan")
 
 
+@pytest.mark.scenario  # a deploy more
 def test_command_line_of_schemachange_deploys_the_same_folder(fresh, snowflake_server, tmp_path):
     run_deploy(tmp_path, "account")
     variables = deploy.variables("database", deploy.load(deploy.DeploySettings))

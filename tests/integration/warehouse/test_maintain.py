@@ -33,6 +33,7 @@ create pipe ADOPTED.OTTO.FIRST_PIPE auto_ingest = true as
     copy into ADOPTED.OTTO.AMPLITUDE_EVENTS_RAW_PYTHON from @ADOPTED.OTTO.FIRST_STAGE"""
 
 
+@pytest.mark.scenario  # two deploys
 def test_an_account_of_the_first_design_is_taken_over_without_loss(
     environment, snowflake_server, s3_server, monkeypatch, tmp_path
 ):
@@ -41,7 +42,6 @@ def test_an_account_of_the_first_design_is_taken_over_without_loss(
     monkeypatch.setenv("SILVER_TASKS", "false")
     s3_server.clear()
     snowflake_server.script(None, FIRST_DESIGN)
-    s3_server.put("python-import/100011471_2025-11-04_9_0.json", b'{"uuid": "old-flat"}')
     run_deploy(tmp_path, "account")
 
     # Two pipes into one table would load everything twice: the deploy stops and says which.
@@ -50,6 +50,7 @@ def test_an_account_of_the_first_design_is_taken_over_without_loss(
     with pytest.raises(ConfigurationError, match=r"alter pipe ADOPTED\.OTTO\.FIRST_PIPE set pipe_execution_paused"):
         run_deploy(tmp_path, "database")
     snowflake_server.script("ADOPTED", "alter pipe ADOPTED.OTTO.FIRST_PIPE set pipe_execution_paused = true")
+    s3_server.put("python-import/100011471_2025-11-04_9_0.json", b'{"uuid": "old-flat"}')
     run_deploy(tmp_path, "database")
 
     def rows(statement: str) -> list[tuple]:
@@ -117,6 +118,7 @@ def test_streams_are_made_again_and_each_event_is_stored_once(database, snowflak
     assert stored == [("a", 1), ("b", 1)]
 
 
+@pytest.mark.scenario  # two deploys
 def test_teardown_asks_for_the_name_and_leaves_nothing_and_a_deploy_makes_it_again(
     environment, snowflake_server, monkeypatch, tmp_path
 ):
