@@ -1,6 +1,6 @@
 """First process of the server's container: turns the settings into what Kestra reads, then becomes the server.
 
-    entrypoint.py COMMAND [ARGUMENT ...]
+    entrypoint.py COMMAND [ARGUMENT ...]    without a command it only checks the settings
 
 Settings come from `.env`, mounted and read as the laptop reads it (nothing is interpolated), and over it from the
 container's environment. Under the profile `demo` those of the stand-ins take the place of both. They become
@@ -179,6 +179,9 @@ def main(command: list[str]) -> None:
         lines = "".join(f"\n  - {line}" for line in wrong)
         print(f"entrypoint: not started. In .env (see .env.example):{lines}", file=sys.stderr, flush=True)
         raise SystemExit(EX_CONFIG)
+    if not command:
+        print("entrypoint: every setting is there and well formed", flush=True)
+        return
     SERVER_FILE.unlink(missing_ok=True)
     with open(os.open(SERVER_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
         json.dump({name: given[name] for name in SERVER}, file)

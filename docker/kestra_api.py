@@ -136,7 +136,7 @@ class Kestra:
             raise KestraError(message) from None
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             raise KestraError("Kestra refuses KESTRA_ADMIN_USER and KESTRA_ADMIN_PASSWORD (401): was .env edited since "
-                              "Kestra started? docker compose restart")  # fmt: skip
+                              "Kestra started? docker compose restart postgres kestra")  # fmt: skip
         if not (answer.ok or (missing_is_fine and answer.status_code == HTTPStatus.NOT_FOUND)):
             message = f"{method} {path}: Kestra answers {answer.status_code}: {_words(answer)}"
             raise KestraError(message)

@@ -45,7 +45,7 @@ class State:
     flows: dict[str, str] = field(default_factory=dict)  # id to source, one namespace
     files: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    # How a flow is run: (id, inputs) to execution id, and that to a state. docker/check/kestra.py has an engine for it.
+    # How a flow is run: (id, inputs) to execution id, and that to a state. docker/check/server.py has an engine for it.
     run: Callable[[str, dict[str, str]], str] | None = None
     execution: Callable[[str], str | None] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)  # "PUT /flows/x" to what it answers instead
@@ -134,8 +134,10 @@ class Handler(BaseHTTPRequestHandler):
             constraints, warnings = self._violations(flow)
             told: dict[str, Any] = {"index": index, "outdated": False, "warnings": warnings, "deprecationPaths": []}
             if constraints:
-                told |= {"constraints": constraints} if self.server.state.version == 1 else {
-                    "errors": [{"message": constraints}]}  # fmt: skip
+                if self.server.state.version == 1:
+                    told["constraints"] = constraints
+                else:
+                    told["errors"] = [{"message": constraints}]
             found.append(told)
         return 200, found
 
@@ -215,9 +217,10 @@ class Handler(BaseHTTPRequestHandler):
         message = email.message_from_bytes(
             f"Content-Type: {kind}\r\n\r\n".encode() + self.body, policy=email.policy.HTTP
         )
-        parts = {}
-        for part in message.iter_parts():  # type: ignore[attr-defined]
+        parts: dict[str, bytes] = {}
+        for part in message.iter_parts():
             content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
             parts[str(part.get_param("name", header="content-disposition"))] = content
         return parts
 

@@ -105,8 +105,16 @@ def test_what_others_wait_for_has_a_health_check() -> None:
 
 def test_only_the_demo_has_stand_ins() -> None:
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {"demo", "demo-run"}
-    for name in ("postgres", "kestra"):
-        assert SERVICES[name]["depends_on"]["demo"] == {"condition": "service_healthy", "required": False}
+    assert SERVICES["settings"]["depends_on"]["demo"] == {"condition": "service_healthy", "required": False}
+
+
+def test_nothing_starts_before_the_settings_are_checked() -> None:
+    assert SERVICES["postgres"]["depends_on"]["settings"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["kestra"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    for key in ("environment", "secrets"):
+        given = SERVICES["settings"][key]
+        assert all(each in SERVICES["kestra"][key] for each in given)
+    assert set(SERVICES["settings"]["volumes"]) <= set(SERVICES["kestra"]["volumes"])
 
 
 def test_the_stop_grace_is_above_kestras() -> None:

@@ -280,3 +280,15 @@ def test_a_demo_never_sees_the_settings_of_real_accounts(container: Container) -
     seen = container.seen(AWS_ENDPOINT_URL_S3="https://real")
     assert "real" not in {*seen.values(), decoded(seen, "AMP_SECRET_KEY")}
     assert seen["SNOWFLAKE_PRIVATE_KEY_FILE"] == str(container.key)
+
+
+def test_without_a_command_it_only_checks(container: Container) -> None:
+    container.env_file(SERVER | PIPELINE)
+    command = [sys.executable, str(container.folder / "docker/entrypoint.py")]
+    environment = {"PIPELINE_ROOT": str(container.folder), "SNOWFLAKE_PRIVATE_KEY_FILE": str(container.key)}
+    (container.folder / "dev/shm/server.json").unlink(missing_ok=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "entrypoint: every setting is there and well formed\n"), done.stderr
+    assert not (container.folder / "dev/shm/server.json").exists()
+    container.env_file("")
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 78
