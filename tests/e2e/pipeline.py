@@ -21,6 +21,7 @@ class Run:
     outputs: dict[str, Any]
     tasks: dict[str, dict[str, Any]]  # the last word of each task, those of child runs too
     log: list[str]
+    warnings: list[str]  # of it, what is above INFO
 
 
 class Pipeline:
@@ -31,12 +32,15 @@ class Pipeline:
     def run(self, flow: str, **inputs: object) -> Run:
         tasks: dict[str, dict[str, Any]] = {}
         log: list[str] = []
+        warnings: list[str] = []
         for event in self.session.do("run", {"flow": flow, "inputs": inputs, "labels": {}}):
             if event["event"] == "task":
                 tasks[event["task"]] = event
             elif event["event"] == "log":
                 log.append(event["message"])
-        return Run(event["execution"], event["state"], event.get("outputs") or {}, tasks, log)
+                if event["level"] in {"WARN", "ERROR"}:
+                    warnings.append(f"{event['task']}: {event['message']}")
+        return Run(event["execution"], event["state"], event.get("outputs") or {}, tasks, log, warnings)
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         return sql.query(self.settings, statement)[1]

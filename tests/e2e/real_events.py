@@ -44,7 +44,7 @@ FULL: dict[str, Any] = {
     "event_id": 9007199254740993,  # beyond 2^53: a float would round it
     "event_properties": {"[Amplitude] Page URL": "https://site.example/a", "ad_metrics.cost": 0.25, "n": None},
     "event_time": "2023-08-24 10:00:00.003000",
-    "event_type": "[Amplitude] Page Viewed",
+    "event_type": "Something New",  # like those of the real ones, none that the dbt project knows
     "global_user_properties": {"g": 1},
     "group_properties": {"p": [1, 2]},
     "groups": {"team": ["x"]},

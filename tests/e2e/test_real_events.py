@@ -23,7 +23,11 @@ LANDING = "raw.amplitude_events_raw_python"
 @pytest.fixture(scope="module")
 def loaded(pipeline: Pipeline) -> Pipeline:
     run = pipeline.run("amplitude_daily", start_date="2023-08-24", end_date="2023-08-25")
-    assert run.state == "SUCCESS", run.log[-60:]
+    # An event type that dbt does not know is news, and nothing else is.
+    assert run.state == "WARNING", "\n".join(run.warnings)
+    (warning,) = [line for line in run.warnings if "Warning in test" in line]
+    assert "event_type_is_known" in warning
+    assert any("Something New" in line for line in run.log)
     return pipeline
 
 
