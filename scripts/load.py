@@ -109,8 +109,8 @@ def wait(landing: Landing, states: States, *, until_idle: bool = False) -> None:
     waiting = dict(states)
     idle = False
     while waiting:
+        landing.read_history(waiting)  # before the rows: a part loaded between the two would seem loaded without rows
         landing.count(waiting)
-        landing.read_history(waiting)
         for state in waiting.values():
             if state.complete:
                 state.loaded_by = "pipe"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from local.snowflake import lexer
 from local.snowflake.catalog import Name, label
-from local.snowflake.errors import no_such_session_object, not_found, unsupported
+from local.snowflake.errors import SnowflakeError, no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
 from local.snowflake.privileges import SYSTEM_ROLES
 from local.snowflake.results import SHOW, Result, rows_result, status
@@ -19,6 +19,14 @@ def can_use_role(session: Session, role: str) -> str:
     if not _is_role(session, role):
         raise no_such_session_object()
     return role
+
+
+def check_login_role(session: Session) -> None:
+    """A login with a role that does not exist is refused, as in an account."""
+    if not _is_role(session, session.role):
+        message = f"Role '{session.role}' specified in the connect string does not exist or not authorized."
+        hint = "Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC."
+        raise SnowflakeError(390189, f"{message} {hint}", "08004")
 
 
 def _is_role(session: Session, role: str) -> bool:

@@ -49,6 +49,8 @@ class Account:
         self._ddl_locks: dict[Name, threading.RLock] = defaultdict(threading.RLock)
         self.queries: deque[Query] = deque(maxlen=10_000)
         self.sessions: set[Session] = set()
+        self.drops = 0  # rises with each dropped database or schema: sessions then look whether theirs is there
+        self._files: dict[str, Path] = {}  # of each database
         self._numbers = itertools.count(time.time_ns() // 1000)
         state.mkdir(parents=True, exist_ok=True)
         (state / "spill").mkdir(exist_ok=True)
@@ -66,7 +68,7 @@ class Account:
         self.catalog = Catalog(self.cursor())
         self.catalog.load(GLOBAL)
         for file in sorted(state.glob("db-*.duckdb")):
-            self._attach(unquote(file.stem.removeprefix("db-")))
+            self._attach(unquote(file.stem.removeprefix("db-").partition("@")[0]), file)
         self.pipe_worker: PipeWorker
         self.task_runner: TaskRunner
 
@@ -85,33 +87,30 @@ class Account:
 
     # ---- databases
     def has_database(self, database: str) -> bool:
-        return self._file(database).exists()
+        return database in self._files
 
     def create_database(self, database: str) -> None:
+        """In a file of a new name: one that still runs in a dropped database of this name keeps the old file open."""
         with self.databases_lock:
-            self._attach(database)
+            self._attach(database, self.state / f"db-{quote(database, safe='')}@{self.next_number()}.duckdb")
             self._duck.execute(f"create schema if not exists {quoted(database, 'PUBLIC')}")
 
     def drop_database(self, database: str) -> None:
         with self.databases_lock:
             if not self.has_database(database):
                 raise not_found("Database", database)
-            for session in list(self.sessions):
-                if session.database == database:
-                    session.use(None)
-            self._duck.execute(f"detach {quoted(database)}")
             self.catalog.drop_container(database)
-            for file in self.state.glob(f"{self._file(database).name}*"):
+            self._duck.execute(f"detach {quoted(database)}")
+            self.drops += 1
+            for file in self.state.glob(f"{self._files.pop(database).name}*"):
                 file.unlink()
 
     def databases(self) -> list[str]:
-        return sorted(unquote(file.stem.removeprefix("db-")) for file in self.state.glob("db-*.duckdb"))
+        return sorted(self._files)
 
-    def _file(self, database: str) -> Path:
-        return self.state / f"db-{quote(database, safe='')}.duckdb"
-
-    def _attach(self, database: str) -> None:
-        self._duck.execute(f"attach {text(str(self._file(database)))} as {quoted(database)}")
+    def _attach(self, database: str, file: Path) -> None:
+        self._duck.execute(f"attach {text(str(file))} as {quoted(database)}")
+        self._files[database] = file
         cursor = self.cursor()
         cursor.execute("begin transaction")
         try:
@@ -130,7 +129,7 @@ class Account:
         role: str | None = None,
         warehouse: str | None = None,
     ) -> Session:
-        """A session. An unknown database, schema, role or warehouse leaves none current, as in an account."""
+        """A session. An unknown database, schema or warehouse leaves none current, as in an account."""
         session = Session(self, user)
         known = self.catalog.get("USER", ("", "", user)) or {"options": {}}
         for name, value in known["options"].items():

@@ -56,8 +56,8 @@ class Catalog:
 
     def load(self, database: str) -> None:
         """Read what a database file holds."""
-        rows = self._duck.execute(f"select * from {quoted(database, HIDDEN, 'objects')}").fetchall()
         with self._lock:
+            rows = self._duck.execute(f"select * from {quoted(database, HIDDEN, 'objects')}").fetchall()
             for kind, of_database, schema, name, properties in rows:
                 self._objects[kind, (of_database, schema, name)] = json.loads(properties)
 
@@ -86,6 +86,14 @@ class Catalog:
             self._duck.execute(
                 f"insert into {self._table(name)} values (?, ?, ?, ?, ?)", [kind, *name, json.dumps(properties)]
             )
+
+    def change(self, kind: str, name: Name, **properties: object) -> Properties | None:
+        """Set properties of an object that may be gone by now (None)."""
+        with self._lock:
+            found = self.get(kind, name)
+            if found is not None:
+                self.put(kind, name, found | properties)
+            return self.get(kind, name)
 
     def drop(self, kind: str, name: Name) -> None:
         with self._lock:

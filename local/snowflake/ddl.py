@@ -12,7 +12,7 @@ from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 from local.snowflake.tables import IGNORED_PROPERTIES, forget_loads
 from local.snowflake.tables import comment as set_comments
-from local.snowflake.translate import parse
+from local.snowflake.translate import HIDDEN, parse
 
 CONTAINER_PROPERTIES = {
     "COMMENT",
@@ -110,13 +110,12 @@ def drop_container(session: Session, reader: Reader, kind: str) -> Result:
 
 
 def _drop_schema(session: Session, database: str, schema: str) -> None:
-    for other in list(session.account.sessions):
-        if (other.database, other.schema) == (database, schema):
-            other.database, other.schema = database, None
-            other.use(database, None) if schema != "PUBLIC" else None
     with session.statement() as transaction:
         transaction.write(f"drop schema {quoted(database, schema)} cascade")
+        for memory, of_schema in (("loads", "schema_name"), ("pipe_files", "split_part(pipe, '.', 2)")):
+            transaction.write(f"delete from {quoted(database, HIDDEN, memory)} where {of_schema} = ?", [schema])
     session.catalog.drop_container(database, schema)
+    session.account.drops += 1
 
 
 def drop_relation(session: Session, reader: Reader, kind: str) -> Result:

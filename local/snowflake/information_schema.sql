@@ -36,6 +36,13 @@ left join (select kind, schema_name, name, properties from {db}.{hidden}.objects
 where database_name = {name} and relations.schema_name <> '{hidden}'
   and (relations.schema_name, table_name) not in (select schema_name, name from {db}.{hidden}.objects where kind = 'STREAM');
 
+-- A stream is a view here; in an account its columns are no columns of the schema.
+create or replace view {db}.{hidden}._fs_columns as
+select *
+from _fs_global._fs_information_schema._fs_columns
+where table_catalog = {name}
+  and (table_schema, table_name) not in (select schema_name, name from {db}.{hidden}.objects where kind = 'STREAM');
+
 create or replace view {db}.{hidden}.load_history as
 select
     schema_name as "SCHEMA_NAME",

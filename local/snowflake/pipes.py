@@ -145,7 +145,7 @@ def _refresh(session: Session, name: Name, properties: Properties, options: dict
     found: list[StoredObject] = [
         stored
         for stored in stages.list_files(session, location, None, pattern, whole_path=False)
-        if stored.key.startswith(prefix) and stored.modified >= after and stored.url not in known
+        if stored.key.startswith(prefix) and stored.modified >= after and known.isdisjoint((stored.url, stored.key))
     ]
     _queue(session, name, [stored.key for stored in found])
     rows = [(stored.key.removeprefix(location.stage_prefix), "SENT") for stored in found]
@@ -231,9 +231,10 @@ class PipeWorker(threading.Thread):
             pause = max(self._every, 4 * (time.monotonic() - start))  # a big folder is listed less often
 
     def _serve(self, name: Name, properties: Properties) -> None:
-        session = self._account.login("SNOWPIPE", properties["database"], properties["schema"], properties["owner"])
-        session.secondary_roles = False
+        session = None
         try:
+            session = self._account.login("SNOWPIPE", properties["database"], properties["schema"], properties["owner"])
+            session.secondary_roles = False
             if properties["auto_ingest"]:
                 self._watch(session, name, properties)
             if not properties["paused"]:
@@ -242,7 +243,8 @@ class PipeWorker(threading.Thread):
         except Exception as error:  # noqa: BLE001 - one pipe's failure is shown by its status and must not stop the others
             self.failures[name] = convert(error).message
         finally:
-            self._account.logout(session)
+            if session is not None:
+                self._account.logout(session)
 
     def _watch(self, session: Session, name: Name, properties: Properties) -> None:
         seen = self._seen.get(name)
@@ -264,7 +266,7 @@ class PipeWorker(threading.Thread):
         statement = parse_copy(session, Reader(properties["definition"]))
         location = stages.locate(session, statement.stage, statement.options.get("FILE_FORMAT"))
         for key in sorted(_queued(session, name)):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or session.catalog.get("PIPE", name) is None:
                 return
             with session.statement(lock=statement.table, purpose="load") as transaction:
                 try:

@@ -31,7 +31,7 @@ def replace(session: Session, tree: exp.Expr) -> exp.Expr:
         if relation is not None:
             node.replace(relation)
     for table in list(tree.find_all(exp.Table)):
-        if isinstance(table.this, exp.Var) and str(table.this.this).startswith("@"):
+        if isinstance(table.this, exp.Var | exp.Literal) and table.name.startswith("@"):
             copying.replace_stage(session, tree, table)
         elif table.db.upper() == "INFORMATION_SCHEMA":
             _information_schema(table)

@@ -76,6 +76,7 @@ class Session:
         self.predecessor_value: str | None = None  # SYSTEM$GET_PREDECESSOR_RETURN_VALUE
         self.cancelled = threading.Event()
         self.meta = account.cursor()  # reads the catalog outside any transaction
+        self._drops_seen = account.drops
         self._scopes = [Transaction(account.cursor(), account.locks, self.id, self.cancelled)]
         self._translators = [Translator(self._scopes[0].duck)]
         self.set_parameter("TIMEZONE", DEFAULT_PARAMETERS["TIMEZONE"])
@@ -183,11 +184,11 @@ class Session:
         result, failure = None, None
         try:
             with self.lock:
-                sent = sql
-                if binds:
-                    sent = inline_binds(sent, binds)
+                self._leave_dropped()
+                sent = inline_binds(sql, binds) if binds else sql
                 sent = self._inline_names(sent)
                 result = self.account.run(self, sent)
+                self._leave_dropped()
                 self._remember(result)
                 return result
         except RecursionError:
@@ -214,6 +215,15 @@ class Session:
                     error=failure,
                 )
             )
+
+    def _leave_dropped(self) -> None:
+        """Another session may have dropped the current database or schema; only its own thread may touch a cursor."""
+        if self._drops_seen == self.account.drops:
+            return
+        self._drops_seen = self.account.drops
+        there = self.database is not None and self.account.has_database(self.database)
+        keep = there and self.schema is not None and self.has_schema(self.database or "", self.schema)
+        self.use(self.database if there else None, self.schema if keep else None)
 
     def _remember(self, result: Result) -> None:
         self.last = result

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from datetime import datetime
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from local.snowflake.account import Account
 from local.snowflake.catalog import Name, Properties, utc_now
@@ -18,6 +19,7 @@ from local.snowflake.translate import GLOBAL, HIDDEN
 # A triggered task runs at most every 30 s in an account (USER_TASK_MINIMUM_TRIGGER_INTERVAL_IN_SECONDS); here the wait
 # is divided by this, so that a person and a test see it run.
 SPEED = float(os.environ.get("LOCAL_SNOWFLAKE_TASK_SPEED", "15"))
+_log = logging.getLogger(__name__)
 _PARAMETERS = ("TIMEZONE", "QUERY_TAG", "STATEMENT_TIMEOUT_IN_SECONDS", "LOCK_TIMEOUT")
 
 
@@ -49,17 +51,24 @@ class TaskRunner(threading.Thread):
         while not self._stopping.is_set():
             self._wake.wait(self._every)
             self._wake.clear()
-            while not self._stopping.is_set():
-                try:
-                    self._graph(self._asked.get_nowait(), "EXECUTE TASK")
-                except Empty:
-                    break
-            for name, task in self._account.catalog.all("TASK"):
+            while not self._asked.empty() and not self._stopping.is_set():
+                self._serve(self._asked.get_nowait(), "EXECUTE TASK")
+            for name, _ in self._account.catalog.all("TASK"):
                 if self._stopping.is_set():
                     return
-                why = self._due(name, task)
-                if why:
-                    self._graph(name, why)
+                self._serve(name)
+
+    def _serve(self, name: Name, why: str | None = None) -> None:
+        """Run the graph of this root if it is time (or why is given)."""
+        task = self._account.catalog.get("TASK", name)
+        if task is None:
+            return
+        try:
+            why = why or self._due(name, task)
+            if why:
+                self._graph(name, why)
+        except Exception as error:  # noqa: BLE001 - a database dropped meanwhile must not stop the other tasks
+            _log.warning("task %s: %s", ".".join(name), error)
 
     def _due(self, name: Name, task: Properties) -> str | None:
         """SCHEDULE or TRIGGER when a root must start now."""
@@ -105,11 +114,8 @@ class TaskRunner(threading.Thread):
     def _graph(self, root: Name, why: str) -> None:
         """One run of a graph: a child when all its predecessors succeeded or are suspended."""
         catalog = self._account.catalog
-        task = catalog.get("TASK", root)
-        if task is None:
+        if catalog.change("TASK", root, last_run=time.time()) is None:
             return
-        task["last_run"] = time.time()
-        catalog.put("TASK", root, task)
         group, scheduled = self._account.next_number(), utc_now()
         outcome: dict[Name, tuple[str, str | None]] = {}
         waiting = [root]
@@ -136,12 +142,13 @@ class TaskRunner(threading.Thread):
 
     def _count_failure(self, root: Name) -> None:
         """After SUSPEND_TASK_AFTER_NUM_FAILURES failed runs in a row the graph is suspended."""
-        task = self._account.catalog.need("TASK", root)
-        task["failures"] += 1
+        task = self._account.catalog.get("TASK", root)
+        if task is None:
+            return
+        failures = task["failures"] + 1
         limit = int(task["options"].get("SUSPEND_TASK_AFTER_NUM_FAILURES", 10))
-        if limit and task["failures"] >= limit:
-            task["state"] = "suspended"
-        self._account.catalog.put("TASK", root, task)
+        state = "suspended" if limit and failures >= limit else task["state"]
+        self._account.catalog.change("TASK", root, failures=failures, state=state)
 
     def _one(
         self, name: Name, task: Properties, why: str, run: tuple[int, Name, datetime], value: str | None

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from local.snowflake import arrow, bindings, lexer
+from local.snowflake import access, arrow, bindings, lexer
 from local.snowflake import sql as plain_sql
 from local.snowflake.account import Account
 from local.snowflake.errors import SnowflakeError, convert
@@ -80,10 +80,8 @@ class Wire:
         names = [_name(query.get(key)) for key in ("databaseName", "schemaName", "roleName", "warehouse")]
         loop = asyncio.get_running_loop()
         try:
-            session = await loop.run_in_executor(self._pool, lambda: self._account.login(user, *names))
-            for name, value in (data.get("SESSION_PARAMETERS") or {}).items():
-                if name in {"QUERY_TAG", "TIMEZONE", "STATEMENT_TIMEOUT_IN_SECONDS"}:
-                    session.set_parameter(name, value)
+            parameters = data.get("SESSION_PARAMETERS") or {}
+            session = await loop.run_in_executor(self._pool, self._open, user, names, parameters)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client needs an answer
             return _failure(convert(error))
         token = secrets.token_urlsafe(32)
@@ -108,6 +106,18 @@ class Wire:
                 "success": True,
             }
         )
+
+    def _open(self, user: str, names: list[str | None], parameters: Json) -> Session:
+        session = self._account.login(user, *names)
+        try:
+            access.check_login_role(session)
+            for name, value in parameters.items():
+                if name in {"QUERY_TAG", "TIMEZONE", "STATEMENT_TIMEOUT_IN_SECONDS"}:
+                    session.set_parameter(name, value)
+        except SnowflakeError:
+            self._account.logout(session)
+            raise
+        return session
 
     async def _renew(self, request: Request) -> JSONResponse:
         token = (await _body(request)).get("oldSessionToken")

@@ -37,13 +37,7 @@ def outcomes(server: Server, request: pytest.FixtureRequest) -> Iterator[Callabl
         yield lambda row: started[row["id"]].result(timeout=280)
 
 
-def _parameter(row: Row) -> object:
-    # Red once in a while: a task of an earlier row still runs when the next one drops its database.
-    marks = [pytest.mark.scenario] if row["id"].startswith("task-") else []
-    return pytest.param(row, id=row["id"], marks=marks)
-
-
-@pytest.mark.parametrize("row", [_parameter(row) for row in ROWS])
+@pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
 def test_answers_as_documented_or_refuses(row: Row, outcomes: Callable[[Row], str]) -> None:
     expected = STATES[row["id"]]
     if expected.startswith("differs: "):
