@@ -16,6 +16,9 @@ test: .venv/dev.stamp ## the test suite
 test-scenarios: .venv/dev.stamp ## the slow scenarios
 	@$(BIN)/pytest -m scenario
 
+bench: .venv/dev.stamp ## measure against plain tools, into .local/bench.json
+	@$(BIN)/python -m tests.bench
+
 up: .venv/local.stamp ## start the laptop stack with its schedules and leave it running
 	@$(BIN)/python -m local up
 
@@ -56,5 +59,5 @@ lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
 	@touch $@
 
-.PHONY: help demo test test-scenarios up down lint docs clean lock
+.PHONY: help demo test test-scenarios bench up down lint docs clean lock
 .SECONDARY:

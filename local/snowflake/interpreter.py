@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from local.snowflake import lexer, scripting
 from local.snowflake.errors import SnowflakeError, compilation, convert, invalid_identifier
@@ -114,7 +114,7 @@ class Frame:
         name = token.upper
         return name in self.variables or name in _OF_LAST_STATEMENT or (name in _OF_ERROR and self.error is not None)
 
-    def _read(self, found: list[Token], at: int) -> tuple[object, int]:
+    def _read(self, found: Sequence[Token], at: int) -> tuple[object, int]:
         """(the value of the name at this token, the token where it ends): `r.column` of a row is one name."""
         token = found[at]
         name = str(token.value) if token.kind == "quoted" else token.upper

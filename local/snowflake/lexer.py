@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _TOKENS = re.compile(
     r"""
@@ -54,13 +55,14 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text.replace("''", "'"), flags=re.DOTALL)
 
 
-def tokens(sql: str) -> list[Token]:
-    """All tokens but blanks and comments."""
-    return [
+@lru_cache(200)
+def tokens(sql: str) -> tuple[Token, ...]:
+    """All tokens but blanks and comments. Kept, because each of a statement's readers asks for them."""
+    return tuple(
         Token(str(found.lastgroup), found[0], found.start(), found.end())
         for found in _TOKENS.finditer(sql)
         if found.lastgroup != "blank"
-    ]
+    )
 
 
 def head(sql: str, count: int = 1) -> str:

@@ -22,13 +22,17 @@ def check(session: Session, tree: exp.Expr, sql: str, target: exp.Table | None =
 
     target: the table that the statement writes, whose rights are another matter.
     """
-    known = _relations(session, tree, target)
+    by_table: dict[int, set[str]] = {}
+    known = _relations(session, tree, target, by_table)
     if known is not None:
         _columns(tree, known, sql)
+    _qualify(tree, by_table)
 
 
-def _relations(session: Session, tree: exp.Expr, target: exp.Table | None) -> set[str] | None:
-    """The columns of all tables in the statement; None when one of them is not ours to know."""
+def _relations(
+    session: Session, tree: exp.Expr, target: exp.Table | None, by_table: dict[int, set[str]]
+) -> set[str] | None:
+    """The columns of all tables in the statement; None when one of them is not ours to know. by_table: to be filled."""
     common = {identifier(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
     columns: set[str] | None = set()
     for table in tree.find_all(exp.Table):
@@ -47,8 +51,9 @@ def _relations(session: Session, tree: exp.Expr, target: exp.Table | None) -> se
         if table is not target:
             kind = "STREAM" if session.catalog.get("STREAM", name) else session.relation_kind(name) or "TABLE"
             privileges.need(session, kind, name, "SELECT", written=_written(table))
+        by_table[id(table)] = {column for column, _ in found}
         if columns is not None:
-            columns |= {column for column, _ in found}
+            columns |= by_table[id(table)]
     return columns
 
 
@@ -81,6 +86,24 @@ def _columns(tree: exp.Expr, known: set[str], sql: str) -> None:
         name = identifier(column.this)
         if name not in have and name.lower() in by_lower:
             raise invalid_identifier(name, sql, column.this.meta.get("start"))
+
+
+def _qualify(tree: exp.Expr, by_table: dict[int, set[str]]) -> None:
+    """`"id"` beside a table with ID is the column of the table that has it in this case; to DuckDB it is ambiguous."""
+    for select in tree.find_all(exp.Select):
+        first = [select.args["from_"].this] if select.args.get("from_") else []
+        tables = [one for one in first + [join.this for join in select.args.get("joins") or []] if id(one) in by_table]
+        if len({name for one in tables for name in by_table[id(one)]}) == len(
+            {name.lower() for one in tables for name in by_table[id(one)]}
+        ):
+            continue
+        for column in select.find_all(exp.Column):
+            if column.table or column.parent_select is not select or not isinstance(column.this, exp.Identifier):
+                continue
+            holding = [one for one in tables if identifier(column.this) in by_table[id(one)]]
+            if len(holding) == 1:
+                alias = holding[0].args.get("alias")
+                column.set("table", (alias.this if alias else holding[0].this).copy())
 
 
 def name_columns(tree: exp.Expr) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from functools import cache
 
 import duckdb
@@ -27,6 +28,8 @@ def parse(sql: str) -> exp.Expr:
     tree = sqlglot.parse_one(sql, read="snowflake")
     if isinstance(tree, exp.Command):
         raise unsupported(f"statement {' '.join(sql.split()[:4])} …")
+    if tree.find(exp.HistoricalData):
+        raise unsupported("AT and BEFORE (time travel)")
     return tree
 
 
@@ -40,6 +43,12 @@ def _reserved() -> frozenset[str]:
     kinds = "('reserved', 'type_function', 'column_name')"
     rows = duckdb.execute(f"select upper(keyword_name) from duckdb_keywords() where keyword_category in {kinds}")
     return frozenset(name for (name,) in rows.fetchall())
+
+
+KEPT = 2000  # statements
+END = object()
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}")  # how a variable of a procedure is written out
+_translated: dict[tuple[object, ...], str] = {}
 
 
 class Translator:
@@ -61,7 +70,51 @@ class Translator:
         return done
 
     def sql(self, tree: exp.Expr) -> str:
-        return self.to_duckdb(tree).sql(dialect="duckdb")
+        """fakesnow walks a tree 80 times: a procedure's MERGE costs a second of CPU, so what was done once is kept."""
+        if isinstance(tree, exp.Create):  # CREATE TABLE (…) AS SELECT *: fakesnow asks DuckDB for the columns
+            return _text(self.to_duckdb(tree))
+        moments: list[str] = []
+        key = (self._connection.database, self._connection._schema, *_parts(tree, moments))
+        done = _translated.get(key)
+        if done is None:
+            done = _text(self.to_duckdb(tree))
+            for number, moment in enumerate(moments):
+                done = done.replace(moment, f"\0{number}\0")
+            _translated[key] = done
+            if len(_translated) > KEPT:
+                _translated.pop(next(iter(_translated)), None)
+        for number, moment in enumerate(moments):
+            done = done.replace(f"\0{number}\0", moment)
+        return done
+
+
+def _text(tree: exp.Expr) -> str:
+    """DuckDB's SQL. What it has no words for is refused; sqlglot would leave it out with a warning."""
+    try:
+        return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    except sqlglot.UnsupportedError as error:
+        raise unsupported(str(error)) from error
+
+
+def _parts(value: object, moments: list[str]) -> Iterator[object]:
+    """All that a tree says, in order, but for the times of variables: trees with the same parts translate alike."""
+    if isinstance(value, exp.Expr):
+        yield type(value)
+        for name, part in value.args.items():
+            if part is not None:
+                yield name
+                yield from _parts(part, moments)
+        yield END
+    elif isinstance(value, list):
+        for part in value:
+            yield from _parts(part, moments)
+        yield END
+    elif isinstance(value, str) and MOMENT.fullmatch(value):
+        if value not in moments:
+            moments.append(value)
+        yield moments.index(value)
+    else:
+        yield repr(value)
 
 
 def account_ddl() -> str:

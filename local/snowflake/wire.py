@@ -62,7 +62,8 @@ class Wire:
                 Route("/queries/{query_id}/result", self._result),
                 Route("/monitoring/queries/{query_id}", self._monitor),
                 Route("/telemetry/send", self._nothing, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={Exception: _unforeseen},
         )
 
     def close(self) -> None:
@@ -291,6 +292,11 @@ def _parameters(session: Session) -> list[Json]:
 def _failure(error: SnowflakeError, query_id: str = "") -> JSONResponse:
     data = {"errorCode": error.code_text, "sqlState": error.state, "queryId": query_id, "internalError": False}
     return JSONResponse({"data": data, "code": error.code_text, "message": error.message, "success": False})
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
+    """Never HTTP 500: the connector would send the request again until its network_timeout."""
+    return _failure(convert(error))
 
 
 async def _body(request: Request) -> Json:

@@ -47,10 +47,10 @@ class Server:
 
 
 @contextmanager
-def _started(module: str, *arguments: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def _started(program: list[str], *arguments: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Ends with its standard input, as every local server does."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--port", "0", *arguments],
+        [sys.executable, *program, "--port", "0", *arguments],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"LOCAL_SNOWFLAKE_TASK_SPEED": "60"},
     )  # fmt: skip
@@ -66,7 +66,7 @@ def _started(module: str, *arguments: str) -> Iterator[tuple[int, subprocess.Pop
 @contextmanager
 def s3_running(folder: Path) -> Iterator[str]:
     """The endpoint of a local S3 with the bucket."""
-    with _started("local.s3", "--state", str(folder)) as (port, _):
+    with _started(["-m", "local.s3"], "--state", str(folder)) as (port, _):
         endpoint = f"http://127.0.0.1:{port}"
         server = Server(0, endpoint, _)
         if BUCKET not in [bucket["Name"] for bucket in server.aws("s3").list_buckets()["Buckets"]]:
@@ -75,9 +75,13 @@ def s3_running(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def snowflake_running(folder: Path, s3_endpoint: str) -> Iterator[Server]:
-    """A server on a state folder, with a storage integration that allows the bucket."""
-    with _started("local.snowflake", "--state", str(folder), "--s3-endpoint", s3_endpoint) as (port, process):
+def snowflake_running(folder: Path, s3_endpoint: str, *, before: str = "") -> Iterator[Server]:
+    """A server on a state folder, with a storage integration that allows the bucket. before: Python run in it first."""
+    start = "from local.snowflake.__main__ import main; main()"
+    with _started(["-c", f"{before}\n{start}"], "--state", str(folder), "--s3-endpoint", s3_endpoint) as (
+        port,
+        process,
+    ):
         server = Server(port, s3_endpoint, process)
         with server.connect() as connection:
             connection.cursor().execute(
