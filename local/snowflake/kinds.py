@@ -34,6 +34,7 @@ _OF_TYPE = {
 }  # fmt: skip
 
 
+_TEXTS = (exp.DPipe, exp.Concat, exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.SplitPart, exp.Replace)
 _OF_FLATTEN = {"VALUE": "variant", "THIS": "variant", "KEY": "text", "PATH": "text", "INDEX": "integer"}
 
 
@@ -88,7 +89,7 @@ class Kinds:
             return "integer" if kind == "decimal" and self.scale(node) == 0 else kind
         if isinstance(node, exp.Anonymous):
             return self._of_function(node)
-        if isinstance(node, exp.DPipe | exp.Concat | exp.Lower | exp.Upper | exp.Trim | exp.Substring | exp.SplitPart):
+        if isinstance(node, _TEXTS):
             return "text"
         if isinstance(node, exp.CurrentTimestamp):
             return "timestamp" if node.args.get("sysdate") else "timestamp_ltz"

@@ -70,3 +70,26 @@ def test_the_uuid_digest_is_that_of_the_manifest(cursor: Any) -> None:
     cursor.execute("select sum(md5_number_lower64(u)) from (values ('a'), ('b')) as t (u)")
     digests = b"".join(hashlib.md5(u).digest()[8:] for u in (b"a", b"b"))
     assert str(cursor.fetchone()[0]) == uuid_figures([digests])[1]
+
+
+# Two rows: a, b, c.d are 1, 2, 3 and 4, 5, 6.
+THREE = "v:a::varchar || v:b::varchar || v:c.d::varchar"
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        (f"select {THREE} from said where v:a::varchar = '1'", ["123"]),
+        (f"select {THREE.replace('v:', 's.v:')} from said as s", ["123", "456"]),
+        (f"select {THREE} from said s union all select {THREE} || 'x' from said", ["123", "123x", "456", "456x"]),
+        (f"select (select max({THREE.replace('v:', 'said.v:')} || n) from one) from said", ["1231", "4561"]),
+        (f"select {THREE} || n from said s join one on true", ["1231", "4561"]),
+        (f"select x from (select *, {THREE} as x from said)", ["123", "456"]),
+    ],
+)
+def test_many_paths_of_one_column(cursor: Any, query: str, answer: list[str]) -> None:
+    """Three and more are read together: wherever they stand, the answer is that of each alone."""
+    objects = """('{"a": 1, "b": 2, "c": {"d": 3}}'), ('{"a": 4, "b": 5, "c": {"d": 6}}')"""
+    cursor.execute(f"create or replace table said as select parse_json(column1) as v from values {objects}")
+    cursor.execute("create or replace table one as select '1' as n")
+    assert sorted(row[0] for row in cursor.execute(query)) == answer
