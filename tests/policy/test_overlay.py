@@ -22,6 +22,7 @@ ADDED = {
     "flyway.datasources.h2": "H2 instead of Postgres: its migrations; the image's own settings do this for Postgres",
     "kestra.server-type": "the image's command line sets it; without it nothing watches crashed runs",
     "kestra.server.service.purge": "no default in the engine modules; the image brings it",
+    "kestra.jdbc.queues": "an engine that waits for a task polls less, sooner: it shares two cores with that task",
     "kestra.jdbc.cleaner": "no default in the engine modules; an hour, because H2's file grows with the queue's rows",
 }
 
