@@ -71,6 +71,7 @@ def test_no_secret_reaches_a_log(pipeline: Pipeline, laptop: Laptop) -> None:
     assert not [file for file in files if secret in file.read_text(encoding="utf-8", errors="replace")]
 
 
+@pytest.mark.scenario  # waits for the flow's retry; the refusal itself is tested in tests/unit/test_plan.py
 def test_a_reversed_range_fails_in_plan_and_says_so(pipeline: Pipeline, day: str) -> None:
     run = pipeline.run("amplitude_daily", start_date=day, end_date="2020-01-01")
     assert run.state == "FAILED"

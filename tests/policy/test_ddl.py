@@ -107,6 +107,7 @@ def linter() -> Linter:
     return Linter(config=FluffConfig.from_root())
 
 
+@pytest.mark.scenario  # `make lint` lints the same files; this one sees that it had any
 def test_the_linter_finds_nothing_and_had_something_to_look_at(monkeypatch):
     monkeypatch.chdir(ROOT)
     result = linter().lint_paths((str(deploy.FOLDERS.relative_to(ROOT)),))
