@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from dbt_dev.docs import dictionary
 from tests.dbt.conftest import Built
-from tests.dbt.warehouse import DATABASE, ROOT
+from tests.dbt.warehouse import DATABASE, ROOT, Dbt
 
 PLACE = {"ip_address", "country", "region", "city", "dma", "location_lat", "location_lng"}
 PERSONAL = PLACE | {"user_id", "email", "adid", "idfa"}
@@ -102,3 +102,15 @@ def test_a_seed_has_no_line_twice(seed: str):
     with path.open() as file:
         lines = [tuple(line) for line in csv.reader(file)]
     assert len(set(lines)) == len(lines) > 1
+
+
+@pytest.mark.scenario  # two parses of the project
+def test_state_modified_selects_nothing_in_another_environment(built: Built, tmp_path: Path):
+    """The manifest that a run stored, against the same project with another database."""
+    stored = Dbt(built.warehouse)
+    stored.parse()
+    stored.target.joinpath("manifest.json").rename(tmp_path / "manifest.json")
+    other = Dbt(built.warehouse)
+    other.parse(SNOWFLAKE_DATABASE="OTHER")
+    found = other("ls", "--select", "state:modified", "--state", str(tmp_path), SNOWFLAKE_DATABASE="OTHER").result
+    assert found == []

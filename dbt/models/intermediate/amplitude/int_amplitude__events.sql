@@ -47,10 +47,13 @@ stored_events as (
 stored_deliveries as (
 
     select distinct
-        device_id,
-        insert_id
-    from {{ this }}
-    where insert_id is not null
+        stored.device_id,
+        stored.insert_id
+    from {{ this }} as stored
+    inner join first_loads
+        on
+            stored.device_id = first_loads.device_id
+            and stored.insert_id = first_loads.insert_id
 
 ),
 
