@@ -101,7 +101,7 @@ def _insert(session: Session, tree: exp.Insert, name: Name, tracked: streams.Tra
         transaction.write(f"delete from {quoted(*place)}")
     else:
         sql = session.translator.sql(tree)
-    mark = streams.mark(session, name, tracked)
+    mark = streams.mark(session, name) if tracked else 0
     count = transaction.write(sql).fetchall()[0][0]
     streams.capture(session, name, tracked, mark)
     return counts(results.INSERT, number_of_rows_inserted=count)
@@ -126,7 +126,7 @@ def _merge(session: Session, tree: exp.Merge, name: Name, tracked: streams.Track
                 100090, f"Duplicate row detected during DML action\nRow Values: {list(found)}", "42P18"
             )
     sql = session.translator.sql(rewrite(session, merged)) + " returning merge_action"
-    mark = streams.mark(session, name, tracked)
+    mark = streams.mark(session, name) if tracked else 0
     cursor = transaction.write(sql)
     done = {"INSERT": 0, "UPDATE": 0, "DELETE": 0}
     while batch := cursor.fetchmany(100_000):

@@ -134,7 +134,7 @@ class SourceFile:
         """The records that are JSON, less the row numbers given."""
         left_out = f"and row_number not in ({', '.join(map(str, without))})" if without else ""
         return f"""(select line::json as "_C1", row_number as "METADATA$FILE_ROW_NUMBER", {self._metadata()}
-            from {self.lines()} where json_valid(line) {left_out})"""
+            from {self.lines()} where json_valid(line) and not sf_repeats(line) {left_out})"""
 
 
 def list_stage(session: Session, reader: lexer.Reader) -> Result:

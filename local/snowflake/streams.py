@@ -122,10 +122,8 @@ def has_data(session: Session, name: Name) -> bool:
     return cursor.execute(sql).fetchone() is not None
 
 
-def mark(session: Session, table: Name, tracked: Tracked) -> int:
+def mark(session: Session, table: Name) -> int:
     """Where the rows that the next statement inserts begin."""
-    if not tracked:
-        return 0
     first = FIRST_LOCAL_ROW
     sql = f"select coalesce(max(rowid), {first - 1}) from {quoted(*table)} where rowid >= {first}"
     return int(session.transaction.duck.execute(sql).fetchall()[0][0])

@@ -126,9 +126,14 @@ class Transaction:
         self._journal.append((sql, parameters))
         return done
 
-    def restore(self) -> None:
-        """Come back to what the journal holds after a statement that failed inside a bigger one."""
-        self._replay(len(self._journal))
+    @property
+    def written(self) -> int:
+        """How many statements the journal holds."""
+        return len(self._journal)
+
+    def restore(self, written: int) -> None:
+        """Come back to so many statements of the journal after a part of a statement that failed."""
+        self._replay(written)
 
     def _execute(self, sql: str, parameters: Sequence[object]) -> duckdb.DuckDBPyConnection:
         try:

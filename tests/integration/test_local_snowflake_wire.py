@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -31,48 +29,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def post(server: Server, path: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
-    return send(server, path, json.dumps(body).encode(), token)
-
-
-def query(server: Server, token: str, sql: str, request_id: str = "") -> dict[str, Any]:
-    path = f"/queries/v1/query-request?requestId={request_id or uuid.uuid4()}"
-    return post(server, path, {"sqlText": sql}, token)
-
-
-def send(server: Server, path: str, body: bytes, token: str) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{server.port}{path}",
-        body,
-        {"Authorization": f'Snowflake Token="{token}"', "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return dict(json.loads(answer.read()))
-
-
-def login(server: Server) -> str:
-    data = {"data": {"LOGIN_NAME": "WIRE", "SESSION_PARAMETERS": {}}}
-    path = "/session/v1/login-request?databaseName=WIRE&schemaName=PUBLIC"
-    return str(post(server, path, data)["data"]["token"])
-
-
 def test_a_key_pair_logs_in_and_no_user_does_not(server: Server) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     with server.connect("WIRE", password=None, private_key=key) as connection:
         assert connection.cursor().execute("select current_database()").fetchone() == ("WIRE",)
-    answer = post(server, "/session/v1/login-request", {"data": {"LOGIN_NAME": ""}})
+    answer = server.post("/session/v1/login-request", {"data": {"LOGIN_NAME": ""}})
     assert (answer["success"], answer["code"]) == (False, "390100")
 
 
 def test_a_long_statement_is_in_progress_and_runs_once(server: Server) -> None:
     """The connector gives up an answer after 60 s and sends the statement again with the same requestId."""
-    token = login(server)
-    query(server, token, "create table slow (a int)")
+    token = server.login("WIRE")
+    server.query(token, "create table slow (a int)")
     sql, request_id = "insert into slow select 1 from (select system$wait(2) w)", str(uuid.uuid4())
-    first = query(server, token, sql, request_id)
+    first = server.query(token, sql, request_id)
     assert first["code"] == "333333"
     assert first["data"]["getResultUrl"].endswith("/result")
-    while (again := query(server, token, sql, request_id)).get("code") == "333333":
+    while (again := server.query(token, sql, request_id)).get("code") == "333333":
         pass
     assert again["data"]["rowset"] == [["1"]]
     with server.connect("WIRE", schema="PUBLIC") as connection:
@@ -85,7 +58,7 @@ def test_a_request_that_is_no_statement_gets_an_answer_too(server: Server) -> No
     """HTTP 500 would be sent again and again."""
     for body in (b"", b"{", b"[1]", b"\xff", b'{"data": 1}', b'{"sqlText": 1, "bindings": 2}'):
         for path in ("/queries/v1/query-request", "/session/v1/login-request", "/session/token-request"):
-            assert send(server, path, body, login(server))["success"] in (True, False)
+            assert server.post(path, body, server.login("WIRE"))["success"] in (True, False)
 
 
 def test_a_reader_does_not_wait_for_a_writer(server: Server) -> None:
@@ -230,11 +203,11 @@ def random_statements(count: int) -> Iterator[str]:
 
 def test_no_broken_statement_hangs_or_breaks_the_server(server: Server) -> None:
     """Each gets an answer or a proper error at once: never an internal failure, never a lost connection."""
-    token = login(server)
+    token = server.login("WIRE")
     internal = []
     for statement in (*broken_statements(700), *random_statements(300)):
         start = time.monotonic()
-        answer = query(server, token, statement)
+        answer = server.query(token, statement)
         assert time.monotonic() - start < 20, statement
         if not answer["success"] and answer["code"] in {"000603", "390104"}:
             internal.append((statement, answer["message"]))

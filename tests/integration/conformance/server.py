@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,25 @@ class Server:
             service, endpoint_url=self.s3_endpoint, region_name="us-east-1",
             aws_access_key_id="local", aws_secret_access_key="local",
         )  # fmt: skip
+
+    def post(self, path: str, body: bytes | dict[str, Any], token: str = "") -> dict[str, Any]:
+        """One request as the connector makes it, without its retries."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            {"Authorization": f'Snowflake Token="{token}"', "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return dict(json.loads(answer.read()))
+
+    def login(self, database: str) -> str:
+        """A session's token."""
+        path = f"/session/v1/login-request?databaseName={database}&schemaName=PUBLIC"
+        return str(self.post(path, {"data": {"LOGIN_NAME": USER}})["data"]["token"])
+
+    def query(self, token: str, sql: str, request_id: str = "") -> dict[str, Any]:
+        path = f"/queries/v1/query-request?requestId={request_id or uuid.uuid4()}"
+        return self.post(path, {"sqlText": sql}, token)
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
