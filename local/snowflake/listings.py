@@ -272,8 +272,9 @@ def warehouses(session: Session, scope: Scope) -> Shown:
     rows: list[Row] = []
     for name, p in scope.objects(session, "WAREHOUSE"):
         o = p["options"]
+        size = str(o.get("WAREHOUSE_SIZE", "XSMALL")).upper()
         rows.append((
-            name[2], "STARTED", o.get("WAREHOUSE_TYPE", "STANDARD"), o.get("WAREHOUSE_SIZE", "X-Small"),
+            name[2], "STARTED", o.get("WAREHOUSE_TYPE", "STANDARD"), {"XSMALL": "X-Small"}.get(size, size.capitalize()),
             o.get("AUTO_SUSPEND", 600), str(o.get("AUTO_RESUME", True)).lower(), o.get("RESOURCE_MONITOR", "null"),
             p["comment"], p["owner"], p["created_on"],
         ))  # fmt: skip

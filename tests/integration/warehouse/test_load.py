@@ -14,7 +14,7 @@ from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.records import UploadedLine, UploadedPart, write_lines
 from tests import s3
 
-pytestmark = pytest.mark.scenario  # slow; one is red today, see docs/unproven.md
+pytestmark = pytest.mark.scenario  # slow: waits for the pipe
 
 HOUR = "2026-09-24T03"
 LANDING = "RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
