@@ -117,7 +117,8 @@ no_secret_in() {
   printf '%s\n' "$SECRET" "$(base64 -w0 < <(printf %s "$SECRET"))" w0rd an-api-key-of-check "Admin password 1" \
     "$KEY_PASSWORD" "$POSTGRES" >"$WORK/secrets"
   "$@" >"$WORK/said" 2>&1 || { tail -n 3 "$WORK/said"; return 1; }
-  [ -s "$WORK/said" ] && ! grep -aqFf "$WORK/secrets" "$WORK/said" || { echo "found one"; return 1; }
+  [ -s "$WORK/said" ] || { echo "there is nothing to look at"; return 1; }
+  ! grep -aqFf "$WORK/secrets" "$WORK/said" || { echo "found one"; return 1; }
 }
 all_containers() { docker inspect $(compose ps -aq); }
 process_lists() { for id in $(compose ps -q); do docker top "$id" -eo pid,args; done; }

@@ -111,10 +111,25 @@ def test_only_the_demo_has_stand_ins() -> None:
 def test_nothing_starts_before_the_settings_are_checked() -> None:
     assert SERVICES["postgres"]["depends_on"]["settings"] == {"condition": "service_completed_successfully"}
     assert SERVICES["kestra"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
-    for key in ("environment", "secrets"):
+    for key in ("environment", "secrets", "labels"):
         given = SERVICES["settings"][key]
         assert all(each in SERVICES["kestra"][key] for each in given)
     assert set(SERVICES["settings"]["volumes"]) <= set(SERVICES["kestra"]["volumes"])
+
+
+@pytest.mark.usefixtures("_compose_is_there")
+def test_another_private_key_makes_its_containers_anew(tmp_path: Path) -> None:
+    """`up` with an empty `.env`, then with a filled-in one: the first containers have /dev/null mounted as the key."""
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    hashes = []
+    for path in ("", "first.p8", "second.p8"):
+        (tmp_path / ".env").write_text(f"SNOWFLAKE_PRIVATE_KEY_FILE={path}\n")
+        done = compose("config", "--hash", "settings,kestra,postgres", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        hashes.append(dict(line.split() for line in done.stdout.splitlines()))
+    for name in ("settings", "kestra"):
+        assert len({each[name] for each in hashes}) == 3, name
+    assert len({each["postgres"] for each in hashes}) == 1
 
 
 def test_the_stop_grace_is_above_kestras() -> None:
