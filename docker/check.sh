@@ -37,6 +37,7 @@ prepare() {
   say "a checkout of $(git rev-parse --short HEAD), as a team would have it"
   git clone -q . "$WORK/checkout" 2>/dev/null
   cp -r local/kestra/target "$WORK/checkout/local/kestra/"
+  chmod -R a+rwX "$WORK/checkout/local/kestra/target"
   openssl genrsa 2048 2>/dev/null |
     openssl pkcs8 -topk8 -v2 aes256 -passout "pass:$KEY_PASSWORD" -out "$WORK/checkout/key.p8"
   chmod a+r "$WORK/checkout/key.p8"
