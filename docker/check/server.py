@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import queue
+import secrets
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, "/repository")
 
-from local.engine import NAMESPACE, Engine, Event
+from local.engine import NAMESPACE, Engine
 from local.java import ensure_engine
 from tests.kestra_server import Server, State
 
@@ -35,26 +35,28 @@ class Runs:
         self.states: dict[str, str] = {}
 
     def start(self, flow: str, inputs: Mapping[str, str]) -> str:
-        with self._lock:
-            if not self._engine:
-                self._engine = Engine(ensure_engine(), STORAGE / "engine", os.environ).__enter__()
-        self._engine.load(self._written())
-        events = self._engine.run(flow, inputs)
-        started: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._follow, args=(events, started), daemon=True).start()
-        return started.get()
+        """Answers at once, as Kestra does, with an id of our own."""
+        run = secrets.token_hex(11)
+        self.states[run] = "CREATED"
+        threading.Thread(target=self._follow, args=(run, flow, inputs), daemon=True).start()
+        return run
 
-    def _follow(self, events: Iterator[Event], started: queue.SimpleQueue[str]) -> None:
-        execution = ""
-        for event in events:
-            if event["event"] == "execution" and not execution:
-                execution = event["execution"]
-                self.states[execution] = event["state"]
-                started.put(execution)
-            if event["event"] in {"task", "log", "finished"}:
-                print(f"kestra: {json.dumps(event)[:2000]}", flush=True)
-            if event["event"] == "finished":
-                self.states[execution] = event["state"]
+    def _follow(self, run: str, flow: str, inputs: Mapping[str, str]) -> None:
+        ended = "FAILED"
+        try:
+            with self._lock:
+                if not self._engine:
+                    self._engine = Engine(ensure_engine(), STORAGE / "engine", os.environ).__enter__()
+                self._engine.load(self._written())
+            for event in self._engine.run(flow, inputs):
+                if event["event"] == "execution":
+                    self.states[run] = "RUNNING"
+                if event["event"] in {"task", "log", "finished"}:
+                    print(f"kestra: {json.dumps(event)[:2000]}", flush=True)
+                if event["event"] == "finished":
+                    ended = event["state"]
+        finally:
+            self.states[run] = ended
 
     def _written(self) -> Path:
         root = STORAGE / "namespace"
