@@ -319,8 +319,11 @@ def _has_repeated_key(session: Session, plan: Plan, after: int) -> bool:
     """Whether a row inserted after the mark repeats a key. Events share a few lists of keys: each is read once."""
     for name, expression in zip(plan.names, plan.expressions, strict=True):
         if expression == '"_C1"':
-            sql = f"""select 1 from (select distinct array_to_string(json_keys({quoted(name)}), chr(1)) as keys
-                from {quoted(*plan.table)} where rowid > {after})
+            sql = f"""with lists as materialized (
+                    select distinct array_to_string(json_keys({quoted(name)}), chr(1)) as keys
+                    from {quoted(*plan.table)} where rowid > {after}
+                )
+                select 1 from lists
                 where len(string_split(keys, chr(1))) <> list_unique(string_split(keys, chr(1))) limit 1"""
             return session.transaction.duck.execute(sql).fetchone() is not None
     return False
