@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from local.stack import known_settings
 
@@ -25,3 +28,14 @@ def test_no_secret_has_a_default() -> None:
     secrets = {name for name, secret in known_settings().items() if secret}
     assert secrets >= {"AMP_API_KEY", "AMP_SECRET_KEY", "AWS_ACCESS_SECRET_KEY", "SNOWFLAKE_PRIVATE_KEY_FILE_PWD"}
     assert not [name for name in secrets if example()[name]]
+
+
+@pytest.mark.parametrize("name", [".env", "prod.env", "secrets/key.txt", "snowflake_key.p8", "keys/rsa.pem"])
+def test_git_ignores_settings_and_keys(name: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "--quiet", "--no-index", name], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_committed_file_holds_a_key() -> None:
+    shape = "BEGIN [A-Z ]*PRIVATE " + "KEY|(AKIA|ASIA)[0-9A-Z]{16}"  # in two parts: this file is searched too
+    found = subprocess.run(["git", "grep", "-lE", shape], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, ""), found.stderr  # 1: nothing found
