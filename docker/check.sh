@@ -50,10 +50,11 @@ base_images() {
     debootstrap --variant=minbase --include=python3,python3-pip,curl,ca-certificates,procps bookworm "$WORK/debian" >"$WORK/debootstrap.log"
     tar -C "$WORK/debian" -c . | docker import - amplitude-check-debian >/dev/null
   fi
-  cp /etc/ssl/certs/ca-certificates.crt docker/check/*ockerfile docker/check/postgres-entrypoint.sh "$WORK"
-  chmod +x "$WORK/postgres-entrypoint.sh"
+  mkdir "$WORK/base"
+  cp /etc/ssl/certs/ca-certificates.crt docker/check/*ockerfile docker/check/postgres-entrypoint.sh "$WORK/base"
+  chmod +x "$WORK/base/postgres-entrypoint.sh"
   for name in kestra postgres; do
-    docker build -q -t "amplitude-check-$name" -f "$WORK/$name.Dockerfile" "$WORK" >/dev/null 2>&1
+    docker build -q -t "amplitude-check-$name" -f "$WORK/base/$name.Dockerfile" "$WORK/base" >/dev/null 2>&1
   done
 }
 
