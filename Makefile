@@ -11,7 +11,7 @@ demo: .venv/local.stamp ## the pipeline on this laptop: deploy, one day of data,
 	@$(BIN)/python -m local demo --days $(DAYS)
 
 test: .venv/dev.stamp ## the test suite
-	@$(BIN)/pytest -m "not scenario"
+	@$(BIN)/pytest -n 2 -m "not scenario"
 
 test-scenarios: .venv/dev.stamp ## the slow scenarios
 	@$(BIN)/pytest -m scenario

@@ -338,7 +338,11 @@ def test_a_tar_that_is_cut_or_lacks_a_part_is_damage(bucket, ledger, tmp_path):
         upload.run(**files)
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b'{"uuid":"a"}\n')[:-9], gzip.compress(b"person@x\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"not gzip", gzip.compress(b'{"uuid":"a"}\n')[:-9], gzip.compress(b"person@x\n")],
+    ids=["not gzip", "cut", "no event"],
+)
 def test_a_damaged_part_in_the_bucket_fails_its_hour_only(bucket, ledger, tmp_path, content):
     upload.run(**s3.Export(tmp_path / "a").add(HOUR, ["a"]).write())
     (key,) = bucket.objects(PARTS)

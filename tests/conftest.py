@@ -1,0 +1,17 @@
+"""Two workers share the suite (`pytest -n 2`): tests that share servers stay with one, all others file by file."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+SHARED = ("tests/dbt/", "tests/e2e/", "tests/integration/warehouse/")  # their fixtures are too dear to start twice
+
+
+class ByServer(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in SHARED if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByServer:
+    return ByServer(config, log)
