@@ -164,7 +164,7 @@ def explain(landing: Landing, key: str, state: PartState) -> None:
     else:
         state.problem = (
             f"{key} has {state.distinct} of {state.part.rows} rows, and Snowflake's load memory does not let it in "
-            "again. Run amplitude_reconcile with `fix` over its day."
+            "again. See docs/runbook.md, rows are missing in RAW."
         )
 
 

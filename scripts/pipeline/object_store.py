@@ -122,7 +122,7 @@ class ObjectStore:
                 body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
             except aws.ClientError as error:
                 if error.response.get("Error", {}).get("Code") in _MISSING:
-                    message = f"{self._where}: {key} is gone. Run amplitude_reconcile with `fix` over its day."
+                    message = f"{self._where}: {key} is gone. Run amplitude_daily over its day with `force`."
                     raise DamagedError(message) from None
                 raise
             with body:

@@ -41,7 +41,8 @@ def _events(part: BinaryIO) -> Iterator[tuple[int, bytes, _Event]]:
                     yield number, line, _EVENT.decode(line)
     except (EOFError, BadGzipFile, _ISAL_ERROR, msgspec.MsgspecError) as error:
         message = (
-            f"a part of this hour is damaged ({type(error).__name__}). Run amplitude_reconcile with `fix` over its day."
+            f"a part of this hour is damaged ({type(error).__name__}). Delete the object, then run amplitude_daily "
+            "over its day with `force` (docs/runbook.md, an object is gone)."
         )
         raise DamagedError(message) from None
 

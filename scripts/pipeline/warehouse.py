@@ -122,7 +122,8 @@ def _typed(error: sf.Error) -> PipelineError:
         advice = "check SNOWFLAKE_ACCOUNT, _USER, the key pair and the role (docs/aws/README.md, key rotation)"
         return ConfigurationError(f"Snowflake refuses the login ({code}): {advice}.")
     if code == REMOTE_FILE_GONE:
-        return PermanentError("Snowflake finds an object no more in the bucket. Run amplitude_reconcile with `fix`.")
+        advice = "Run amplitude_daily over its day with `force`"
+        return PermanentError(f"Snowflake finds an object no more in the bucket. {advice}.")
     where = f"code {code}, state {error.sqlstate}, query {error.sfqid}"
     if isinstance(error, sf.ProgrammingError) and not isinstance(error, sf.IntegrityError):
         return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")

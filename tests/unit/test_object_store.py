@@ -30,7 +30,7 @@ def test_an_object_carries_its_own_sha256_and_size(store):
     assert found.modified.utcoffset().total_seconds() == 0
     assert store.read("a/b") == b"content"
     assert store.head("a/c") is None
-    with pytest.raises(DamagedError, match=r"a/c is gone.*amplitude_reconcile"):
+    with pytest.raises(DamagedError, match=r"a/c is gone.*amplitude_daily over its day with `force`"):
         store.read("a/c")
 
 

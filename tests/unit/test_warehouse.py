@@ -62,7 +62,7 @@ def raised(error: sf.Error) -> Exception:
         (3001, ConfigurationError, "privilege"),
         (3013, ConfigurationError, "not granted"),
         (90073, ConfigurationError, "resource monitor"),
-        (91016, PermanentError, "amplitude_reconcile"),  # remote file not found
+        (91016, PermanentError, "amplitude_daily over its day with `force`"),  # remote file not found
         (100038, PermanentError, "code 100038"),  # numeric value not recognized
     ],
 )

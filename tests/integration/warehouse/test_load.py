@@ -13,6 +13,7 @@ from scripts.pipeline import keys
 from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.records import UploadedLine, UploadedPart, write_lines
 from tests import s3
+from tests.warehouse import ROOT
 
 pytestmark = pytest.mark.scenario  # slow: waits for the pipe
 
@@ -159,7 +160,7 @@ def test_a_missing_object_fails_its_hour_and_no_other(stack, caplog):
     assert (counts["errors"], counts["loaded"]) == (1, 3)
     assert not stack.loaded()
     assert stack.loaded("2026-09-24T04")
-    assert "amplitude_reconcile" in caplog.text
+    assert "amplitude_daily over its day with `force`" in caplog.text
 
 
 def test_rows_that_vanished_are_an_error_and_not_a_silent_success(stack, caplog):
@@ -170,6 +171,13 @@ def test_rows_that_vanished_are_an_error_and_not_a_silent_success(stack, caplog)
     assert stack.load(part)["errors"] == 1
     assert f"{part.key} has 4 of 5 rows" in caplog.text
     assert not stack.loaded()
+    page = (ROOT / "docs" / "runbook.md").read_text()
+    remedy = page.split("## Rows are missing in RAW")[1].split("```sql\n")[1].split("```")[0]
+    remedy = remedy.replace("<key of the part>", part.key)
+    remedy = remedy.replace("<key without the prefix>", part.key.removeprefix("python-import/"))
+    stack.server.script(stack.database, remedy, role="SYSADMIN")
+    assert stack.load(part)["errors"] == 0
+    assert stack.loaded()
 
 
 def test_a_part_that_the_pipe_refused_is_copied_and_a_pipe_that_works_is_not_waited_for(stack):
