@@ -144,7 +144,6 @@ def test_edited_versioned_script_stops_before_anything_runs(own_scripts, fresh, 
     assert snowflake_server.rows(fresh, f"show schemas like 'THREE' in database {fresh}") == []
 
 
-@pytest.mark.scenario  # the local Snowflake lets an unknown role in
 def test_missing_role_is_a_matter_of_settings(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("DEPLOY_ROLE", "NOBODY_MADE_THIS")
     with pytest.raises(ConfigurationError):

@@ -15,8 +15,6 @@ from scripts.pipeline.records import UploadedLine, UploadedPart, write_lines
 from tests import s3
 from tests.warehouse import ROOT
 
-pytestmark = pytest.mark.scenario  # slow: waits for the pipe
-
 HOUR = "2026-09-24T03"
 LANDING = "RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
 

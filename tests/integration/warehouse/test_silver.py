@@ -14,8 +14,6 @@ import pytest
 from local.amplitude import generator
 from tests.exports import KEYS, event
 
-pytestmark = pytest.mark.scenario  # slow: ten seconds a test
-
 OBJECTS = {key for key in KEYS if key.endswith("_properties")} | {"data", "groups", "plan"}
 TIMES = {key for key in KEYS if key.endswith("_time")}
 BASE1 = ", ".join(f'"{key}"' for key in KEYS)
