@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import snowflake.connector
+
 from local import demo, progress, session, sql, stack
 from local.java import ensure_engine
 
 RUNS = stack.STATE / "runs"
+DOWN = "down: `python -m local up` starts it; `run` and `demo` start what they need"
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -23,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(options.do(options))
-    except session.FAILURES as error:
+    except (*session.FAILURES, OSError) as error:
         sys.stderr.write(f"{error}\n")
         if getattr(options, "json", False):
             print(json.dumps({"error": str(error)}))
@@ -71,16 +74,30 @@ def _parser() -> argparse.ArgumentParser:
         if name == "replay":
             again.add_argument("--task", help="from this task on, while its input files exist")
     query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
-    query.add_argument("statement")
+    query.add_argument("statement", type=_statement)
     logs = command("logs", do_logs, "task logs of a run (default: the newest)")
     logs.add_argument("execution", nargs="?")
     demonstration = command(
         "demo", demo.main, "deploy, run a day, and show what happened at every hop", started=True, as_json=True
     )
-    demonstration.add_argument("--days", type=int, default=1, help="how many days, up to the newest settled one")
+    demonstration.add_argument("--days", type=_days, default=1, help="how many days, up to the newest settled one")
     command("clean", clean, "remove all state of the stack (.local/)")
     command("serve", serve, "what `up` leaves running", started=True)
     return parser
+
+
+def _statement(text: str) -> str:
+    if not text.strip(" ;\n"):
+        message = "an empty statement"
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 31:
+        message = f"{text!r}: a number from 1 to 31"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -139,7 +156,7 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"up": remote is not None, **found["endpoints"]}))
     else:
-        print("up" if remote else "down: `python -m local up` starts it; `run` and `demo` start what they need")
+        print("up" if remote else stack.BUSY if stack.busy() else DOWN)
         for name, where in found["endpoints"].items():
             print(f"{name:10} {' '.join(f'{key}={value}' for key, value in where.items())}")
     return 0
@@ -172,7 +189,10 @@ def do_sql(options: argparse.Namespace) -> int:
     remote = session.running()
     with contextlib.ExitStack() as opened:
         settings = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
-        names, rows = sql.query(settings, options.statement)
+        try:
+            names, rows = sql.query(settings, options.statement)
+        except snowflake.connector.Error as error:
+            raise stack.StackError(str(error.msg or error).strip()) from None
     if options.json:
         print(json.dumps({"columns": names, "rows": rows}, default=str))
     else:
@@ -191,7 +211,7 @@ def clean(_: argparse.Namespace) -> int:
     if session.running():
         message = "the stack is up: `python -m local down` first"
         raise stack.StackError(message)
-    stack.clean()
+    stack.clean(stack.STATE)
     return 0
 
 

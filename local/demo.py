@@ -101,9 +101,9 @@ class Run:
 
 def _days(count: int) -> dict[str, str]:
     """The newest wholly settled day, kept for the next demo so that it works on the same one; and those before it."""
-    if DAY.exists():
+    try:
         last = date.fromisoformat(DAY.read_text().strip())
-    else:
+    except (FileNotFoundError, ValueError):  # none yet, or half-written by a demo that was killed
         last = (datetime.now(UTC) - timedelta(hours=LATENCY_HOURS)).date() - timedelta(days=1)
         DAY.parent.mkdir(parents=True, exist_ok=True)
         DAY.write_text(last.isoformat())

@@ -103,6 +103,10 @@ class Engine:
         """Process id of the JVM, which is also the id of its process group."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def _start(self, log_mode: str) -> None:
         for folder in ("h2", "storage", "work"):
             (self._state / folder).mkdir(parents=True, exist_ok=True)
@@ -149,18 +153,22 @@ class Engine:
         """Hands each event to the caller whose request it belongs to, until the engine ends."""
         output: IO[str] = process.stdout  # type: ignore[assignment]  # it is a pipe
         reason = ""
-        for line in output:
-            event: Event = json.loads(line)
-            if event["event"] == "error" and "request" not in event:
-                reason = f"{event['message']}; "
-            if event["event"] == "leftover":
-                self.leftovers.append(event)
-            with self._lock:
-                waiting = self._queues.get(event.get("request"))
-            if waiting:
-                waiting.put(event)
-            if self._on_event:
-                self._on_event(event)
+        try:
+            for line in output:
+                event: Event = json.loads(line)
+                if event["event"] == "error" and "request" not in event:
+                    reason = f"{event['message']}; "
+                if event["event"] == "leftover":
+                    self.leftovers.append(event)
+                with self._lock:
+                    waiting = self._queues.get(event.get("request"))
+                if waiting:
+                    waiting.put(event)
+                if self._on_event:
+                    self._on_event(event)
+        except OSError as error:  # an event could not be kept: a full disk, a folder that was removed
+            reason = f"{error}; "
+            process.kill()
         code = process.wait()
         self._kill_group(process)  # the tasks of an engine that was killed
         message = f"the Kestra engine ended with code {code}: {reason}see {self.log_file}"
@@ -203,9 +211,10 @@ class Engine:
         Raises EngineError that names file, reason, and line or path when a flow is refused; nothing is changed then.
         Schedules start after the first load.
         """
-        events = self._send(
-            "load", namespace=NAMESPACE, root=str(root), files=namespace_files(root), flows=str(flows or root / "flows")
-        )
+        folder = flows or root / "flows"
+        if other := sorted(folder.glob("*.yaml")):
+            raise EngineError(f"{other[0]}: a flow's file ends in .yml; this one would not be loaded")
+        events = self._send("load", namespace=NAMESPACE, root=str(root), files=namespace_files(root), flows=str(folder))
         return [event for event in events if event["event"] != "done"]
 
     def run(

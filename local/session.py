@@ -77,6 +77,13 @@ class Session:
             raise StackError(message)
         return self._engine
 
+    def check(self) -> None:
+        """Raises an error that names whatever ended by itself: without it the rest must not seem to be up."""
+        if not self.engine.alive:
+            message = f"the Kestra engine ended by itself: see {self.engine.log_file}"
+            raise EngineError(message)
+        self.stack.check()
+
     def stop(self) -> None:
         if self._engine:
             self._engine.stop()
@@ -101,7 +108,7 @@ class Session:
             raise StackError(message)
 
     def _public(self) -> dict[str, str]:
-        """What `sql` needs to connect, no secret among it."""
+        """What `sql` needs to connect; it goes over a socket that only this user can open."""
         return {name: value for name, value in self.stack.settings.items() if name.startswith("SNOWFLAKE_")}
 
 
@@ -159,7 +166,7 @@ def serve(archives: Path | None, plugins: Path | None) -> None:
             # A signal, or a command in another thread, ends it: a plain wait would sleep through the latter.
             signal.signal(signal.SIGTERM, lambda *_: control.stopped.set())
             while not control.stopped.wait(0.5):
-                pass
+                session.check()
             control.shutdown()
     finally:
         SOCKET.unlink(missing_ok=True)

@@ -12,18 +12,22 @@ Rows = list[tuple[Any, ...]]
 
 
 def query(settings: Mapping[str, str], statement: str) -> tuple[list[str], Rows]:
-    """Column names and rows of one statement, as ACCOUNTADMIN in the configured database."""
+    """Column names and rows of one statement in the configured database: as SNOWFLAKE_ROLE, else on the stand-in as
+    ACCOUNTADMIN and on an account in the user's default role. Raises snowflake.connector.Error.
+    """
+    local = settings["SNOWFLAKE_HOST"] == "127.0.0.1"
     with contextlib.closing(
         snowflake.connector.connect(
             account=settings["SNOWFLAKE_ACCOUNT"],
             user=settings["SNOWFLAKE_USER"],
             private_key_file=settings["SNOWFLAKE_PRIVATE_KEY_FILE"],
+            private_key_file_pwd=settings.get("SNOWFLAKE_PRIVATE_KEY_FILE_PWD"),
             host=settings["SNOWFLAKE_HOST"],
             port=int(settings.get("SNOWFLAKE_PORT", "443")),
             protocol=settings.get("SNOWFLAKE_PROTOCOL", "https"),
             warehouse=settings["SNOWFLAKE_WAREHOUSE"],
             database=settings["SNOWFLAKE_DATABASE"],
-            role=settings.get("SNOWFLAKE_ROLE", "ACCOUNTADMIN"),
+            role=settings.get("SNOWFLAKE_ROLE", "ACCOUNTADMIN" if local else None),
             session_parameters={"TIMEZONE": "UTC", "QUERY_TAG": "local"},
             login_timeout=30,
             network_timeout=120,

@@ -48,6 +48,12 @@ LAPTOP = {
     "AWS_EXTERNAL_ID": "amplitude-local",
     "DBT_TARGET": "local",
 }
+# What a stand-in gives way to, and the setting whose presence means that somebody expects it to.
+GIVES_WAY = {
+    "Amplitude": ("AMP_BASE_URL", "AMP_API_KEY"),
+    "S3": ("AWS_ENDPOINT_URL_S3", "AWS_BUCKET_NAME"),
+    "Snowflake": ("SNOWFLAKE_HOST", "SNOWFLAKE_ACCOUNT"),
+}
 # What a process needs from the shell; the rest of it stays out of the tasks' sight.
 FROM_SHELL = (
     "PATH",
@@ -60,6 +66,9 @@ FROM_SHELL = (
     "HTTPS_PROXY",
     "NO_PROXY",
 )
+
+
+BUSY = "another command runs the local stack here (`demo`, `run`, `sql` or the like): wait for it to end"
 
 
 class StackError(Exception):
@@ -81,8 +90,8 @@ class Server:
     def __init__(self, name: str, state: Path, *arguments: str, environment: Mapping[str, str]) -> None:
         self.name = name
         (state / name).mkdir(parents=True, exist_ok=True)
-        self._log = state / f"{name}.log"
-        with self._log.open("ab") as log:
+        self.log = state / f"{name}.log"
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"local.{name}", "--state", str(state / name), *arguments],
                 cwd=ROOT,
@@ -93,11 +102,15 @@ class Server:
                 start_new_session=True,  # Ctrl-C reaches only us: we stop it in order
             )
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def wait_ready(self) -> int:
         """The port that it serves on."""
         line = _pipe(self._process.stdout).readline()
         if not line:
-            message = f"the local {self.name} did not start (code {self._process.wait()}): see {self._log}"
+            message = f"the local {self.name} did not start (code {self._process.wait()}): see {self.log}"
             raise StackError(message)
         return int(json.loads(line)["port"])
 
@@ -137,8 +150,7 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.state)
         if not self._lock:
-            message = "another command already runs the local stack here: wait for it, or see `python -m local status`"
-            raise StackError(message)
+            raise StackError(BUSY)
         try:
             self._start()
         except BaseException:
@@ -159,7 +171,17 @@ class Stack:
             self._lock.close()
             self._lock = None
 
+    def check(self) -> None:
+        """Raises StackError when a stand-in ended by itself."""
+        for server in self._servers:
+            if not server.alive:
+                message = f"the local {server.name} ended by itself: see {server.log}"
+                raise StackError(message)
+
     def _start(self) -> None:
+        for name, (switch, own) in GIVES_WAY.items():
+            if switch not in self.settings and self.settings[own] != LAPTOP[own]:
+                sys.stderr.write(f"{name}: this is the stand-in. {own} is set, but only {switch} leads to your own.\n")
         if "AWS_ENDPOINT_URL_S3" in self.settings:
             self.endpoints["s3"] = {"endpoint": self.settings["AWS_ENDPOINT_URL_S3"]}
         else:
@@ -246,6 +268,16 @@ def lock(state: Path) -> IO[str] | None:
     return file
 
 
+def busy(state: Path = STATE) -> bool:
+    """Whether some command runs the stack of this state now."""
+    if not state.exists():
+        return False
+    held = lock(state)
+    if held:
+        held.close()
+    return held is None
+
+
 def shell() -> dict[str, str]:
     return {name: os.environ[name] for name in FROM_SHELL if name in os.environ}
 
@@ -255,7 +287,12 @@ def _write_private(file: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def clean(state: Path = STATE) -> None:
-    """Removes all state of the laptop stack."""
-    if state.exists():
+def clean(state: Path) -> None:
+    """Removes all state of the laptop stack. Raises StackError while a command runs it."""
+    if not state.exists():
+        return
+    held = lock(state)
+    if not held:
+        raise StackError(BUSY)
+    with held:
         shutil.rmtree(state)

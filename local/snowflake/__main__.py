@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
+from fakesnow.transforms.stage import LOCAL_BUCKET_PATH
 
 from local.snowflake import dispatch
 from local.snowflake.account import Account
@@ -32,6 +34,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where the databases are kept")
     parser.add_argument("--s3-endpoint", metavar="URL", default=os.environ.get("AWS_ENDPOINT_URL_S3"))
     arguments = parser.parse_args(argv)
+    shutil.rmtree(LOCAL_BUCKET_PATH, ignore_errors=True)  # fakesnow makes it when imported; stages here are S3's
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     storage = Storage(arguments.s3_endpoint, arguments.state / "scratch")
     account = Account(arguments.state, storage, dispatch.run)

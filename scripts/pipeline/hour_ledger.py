@@ -114,7 +114,10 @@ class HourLedger:
         try:
             return msgspec.json.decode(self.store.read(key), type=Version)
         except msgspec.MsgspecError as error:
-            message = f"{key} is not a version of the ledger: {error}. Compare it with the backup; do not edit it."
+            message = (
+                f"{key} is not a version of the ledger: {error}. Delete all objects of that hour's ledger, then run "
+                "amplitude_daily over its day with `force`: parts and rows that are there are taken as they are."
+            )
             raise DamagedError(message) from None
 
     def versions(self, entry: HourEntry) -> Iterator[Version]:

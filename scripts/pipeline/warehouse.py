@@ -32,7 +32,8 @@ _CONFIGURATION = {
     90073: "the resource monitor has suspended the warehouse: raise its quota or wait for the next month",
 }
 REMOTE_FILE_GONE = 91016
-# Codes of a refused login: 390100 wrong user or key, 390144 key pair, 390189 role, 390201 and others the account's.
+ROLE_REFUSED = 390189
+# Codes of a refused login: 390100 wrong user or key, 390144 key pair, 390201 and others the account's.
 _LOGIN_CODES = range(390000, 391000)
 
 
@@ -119,7 +120,9 @@ def _typed(error: sf.Error) -> PipelineError:
     if advice := _CONFIGURATION.get(code):
         return ConfigurationError(f"Snowflake: {first_line(error)}: {advice}.")
     if code in _LOGIN_CODES or isinstance(error, sf.ForbiddenError):
-        advice = "check SNOWFLAKE_ACCOUNT, _USER, the key pair and the role (docs/aws/README.md, key rotation)"
+        advice = "check SNOWFLAKE_ACCOUNT, _USER and the key pair (docs/aws/README.md, key rotation)"
+        if code == ROLE_REFUSED:
+            advice = "there is no such role, or the user does not have it: run snowflake_deploy, scope account, first"
         return ConfigurationError(f"Snowflake refuses the login ({code}): {advice}.")
     if code == REMOTE_FILE_GONE:
         advice = "Run amplitude_daily over its day with `force`"

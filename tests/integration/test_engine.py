@@ -213,6 +213,19 @@ def test_a_killed_run_ends_killed_and_cannot_be_killed_again(engine: Engine):
         engine.kill("absent")
 
 
+def test_kills_in_the_midst_of_writing_never_take_the_engine_down(engine: Engine):
+    """A kill interrupts the worker's threads; one that wrote closed the database, and the engine ended."""
+    for number in range(8):
+        events = engine.run("lines")
+        seen = 0
+        for event in events:
+            if event["event"] == "log" and (seen := seen + 1) == 50 * number + 1:
+                engine.kill(event["execution"])
+                break
+        assert list(events)[-1]["state"] == "KILLED"
+    assert engine.alive
+
+
 def test_a_backfill_runs_each_tick_once_in_order_with_its_inputs_and_labels(
     engine: Engine, all_events: queue.SimpleQueue[Event]
 ):

@@ -35,6 +35,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.Function;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * Says what is wrong with a set of flow files: Kestra's own strict validation, and what it accepts at load and fails on
@@ -42,6 +45,8 @@ import java.util.Optional;
  */
 final class FlowCheck {
     private static final ObjectMapper JSON = JacksonMapper.ofJson();
+    private static final Pattern UNKNOWN_FIELD = Pattern.compile("Unrecognized field \"([^\"]+)\" \\(class ([\\w.$]+)\\)");
+    private static final Pattern UNKNOWN_TYPE = Pattern.compile("Invalid type: (\\S+)");
 
     /** A flow that Kestra's validation accepts, with all its tasks by id. */
     record Parsed(FlowSource source, Flow flow, Map<String, Task> tasks) {}
@@ -96,7 +101,7 @@ final class FlowCheck {
             if (found != null) {
                 String hint = found.contains("(class io.kestra.plugin.scripts.python.") || found.contains("(class io.kestra.plugin.dbt.")
                     ? " (the stand-in of this task type knows these properties only; --plugins DIR takes the real plugin)" : "";
-                refuse("", withoutPrefix(found) + hint);
+                refuse(place(found, JacksonMapper.ofYaml().readTree(source.content())), withoutPrefix(found) + hint);
                 return null;
             }
             if (documents.readAll().size() != 1) {
@@ -114,6 +119,34 @@ final class FlowCheck {
             refuse("namespace", flow.getNamespace() + " must be " + namespace);
         }
         return refusals.size() == before ? flow : null;
+    }
+
+    /** The path of what Kestra's message is about: it names a class and a field, or a type, but not which task has it. */
+    private static String place(String message, JsonNode flow) {
+        Matcher field = UNKNOWN_FIELD.matcher(message);
+        Matcher type = UNKNOWN_TYPE.matcher(message);
+        List<String> found = new ArrayList<>();
+        if (field.find()) {
+            walk(flow, "", found, node -> node.path("type").asText().equals(field.group(2)) ? field.group(1) : null);
+            if (found.isEmpty()) {
+                walk(flow, "", found, node -> node.has("type") ? null : field.group(1));
+            }
+        } else if (type.find()) {
+            walk(flow, "", found, node -> node.path("type").asText().equals(type.group(1)) ? "type" : null);
+        }
+        return String.join(", ", found);
+    }
+
+    private static void walk(JsonNode node, String path, List<String> found, Function<JsonNode, String> wanted) {
+        String name = node.isObject() ? wanted.apply(node) : null;
+        if (name != null && node.has(name)) {
+            found.add(path.isEmpty() ? name : path + "." + name);
+        }
+        node.properties().forEach(each -> walk(each.getValue(), path.isEmpty() ? each.getKey() : path + "." + each.getKey(), found, wanted));
+        for (int index = 0; node.isArray() && index < node.size(); index++) {
+            String id = node.get(index).path("id").asText();
+            walk(node.get(index), id.isEmpty() ? path + "[" + index + "]" : id, found, wanted);
+        }
     }
 
     private static String withoutPrefix(String message) {

@@ -9,6 +9,7 @@ import io.kestra.core.models.executions.ExecutionKilledExecution;
 import io.kestra.core.models.executions.TaskRun;
 import io.kestra.core.models.flows.Flow;
 import io.kestra.core.models.flows.Input;
+import io.kestra.core.models.flows.input.BoolInput;
 import io.kestra.core.models.flows.State;
 import io.kestra.core.queues.QueueException;
 import io.kestra.core.queues.QueueFactoryInterface;
@@ -71,6 +72,12 @@ final class Runs {
         throws Exception {
         Flow flow = flow(namespace, flowId);
         refuseUndeclared(flow, values);
+        ListUtils.emptyOnNull(flow.getInputs()).stream().filter(BoolInput.class::isInstance).forEach(input -> {
+            Object value = values.get(input.getId());
+            if (value != null && !String.valueOf(value).matches("true|false")) { // Kestra takes any other text for false
+                throw new IllegalArgumentException("flow " + flow.getId() + ": " + input.getId() + " is true or false, not " + value);
+            }
+        });
         backfills.start(flow, trigger, start, end, values, labels(labels));
     }
 
