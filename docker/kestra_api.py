@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import requests
+from requests.auth import HTTPBasicAuth
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -30,7 +31,7 @@ class Kestra:
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url = url.rstrip("/")
         self._session = requests.Session()
-        self._session.auth = (user, password)
+        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())  # as text it would be sent in Latin-1
         # Each call may be repeated: a POST only when it surely did not arrive.
         retry = Retry(
             total=4, backoff_factor=0.5, status_forcelist=[502, 503, 504], allowed_methods={"GET", "PUT", "DELETE"},

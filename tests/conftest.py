@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 SHARED = ("tests/dbt/", "tests/e2e/", "tests/integration/warehouse/")  # their fixtures are too dear to start twice
+
+
+# A slow machine says nothing about the data that a property test draws.
+settings.register_profile("suite", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("suite")
 
 
 class ByServer(LoadScopeScheduling):
