@@ -12,8 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 import requests
-from requests.auth import HTTPBasicAuth
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3.util import Retry
 
 TIMEOUT = (5, 60)  # seconds: connect, read
