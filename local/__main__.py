@@ -156,7 +156,7 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"up": remote is not None, **found["endpoints"]}))
     else:
-        print("up" if remote else stack.BUSY if stack.busy() else DOWN)
+        print("up" if remote else stack.BUSY if stack.busy(stack.STATE) else DOWN)
         for name, where in found["endpoints"].items():
             print(f"{name:10} {' '.join(f'{key}={value}' for key, value in where.items())}")
     return 0

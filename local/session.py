@@ -23,7 +23,7 @@ from typing import Any, Self
 from local.engine import NAMESPACE, Engine, EngineError
 from local.java import BuildError, EngineBuild, ensure_engine
 from local.progress import Event, UnfinishedError
-from local.stack import STATE, Stack, StackError, lock
+from local.stack import STATE, Stack, StackError, busy
 
 FAILURES = (StackError, EngineError, BuildError, UnfinishedError)
 SOCKET = STATE / "control.sock"
@@ -226,9 +226,8 @@ def wait_up(process: subprocess.Popen[bytes], seconds: float) -> bool:
 def wait_down(seconds: float) -> bool:
     """Polls until no process runs the stack; False when the time is over."""
     deadline = time.monotonic() + seconds
-    while not (free := lock(STATE)):
+    while busy(STATE):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
-    free.close()
     return True

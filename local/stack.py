@@ -268,7 +268,7 @@ def lock(state: Path) -> IO[str] | None:
     return file
 
 
-def busy(state: Path = STATE) -> bool:
+def busy(state: Path) -> bool:
     """Whether some command runs the stack of this state now."""
     if not state.exists():
         return False

@@ -29,6 +29,7 @@ import requests
 
 from local.amplitude.generator import Traffic
 from scripts.pipeline.records import PlanLine, write_lines
+from tests.bench import row
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = datetime(2026, 9, 24, tzinfo=UTC)
@@ -56,11 +57,6 @@ def rows() -> list[dict[str, Any]]:
         row("extract_vs_plain", extract, min(without), min(without) / extract, "seconds", f"{note}; {rate}"),
         row("extract_memory_10x_day", ten, memory, ten / memory, "MB, all processes", "at most 1.1, and under 150 MB"),
     ]
-
-
-def row(name: str, ours: float, reference: float, ratio: float, unit: str, note: str) -> dict[str, Any]:
-    figures = {"ours": round(ours, 2), "reference": round(reference, 2), "ratio": round(ratio, 2)}
-    return {"name": name, **figures, "unit": unit, "note": note}
 
 
 def made(folder: Path, times: int) -> Path:
@@ -187,14 +183,15 @@ def plain(export: str, store: str) -> None:
     answer = requests.get(
         f"{export}/api/2/export", params={"start": f"{DAY:%Y%m%d}T00", "end": f"{DAY:%Y%m%d}T23"}, auth=("k", "s")
     )
+    s3 = client(store) if store else None
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
             archive.extractall(folder)
         for packed in Path(folder).rglob("*.json.gz"):
             with gzip.open(packed) as source:
                 packed.with_suffix("").write_bytes(source.read())
-            if store:
-                client(store).upload_file(str(packed.with_suffix("")), BUCKET, f"plain/{packed.stem}")
+            if s3:
+                s3.upload_file(str(packed.with_suffix("")), BUCKET, f"plain/{packed.stem}")
 
 
 def gunzipped(day: Path) -> float:

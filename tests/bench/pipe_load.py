@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local.amplitude import generator
+from tests.bench import row
 from tests.integration.conformance.server import BUCKET, s3_running, snowflake_running
 
 EVENTS = 1_000_000
@@ -47,13 +48,8 @@ def rows(events: int = EVENTS) -> list[dict[str, Any]]:
         ours, peak = through_the_pipe(folder, file, events)
         plain = [sys.executable, "-c", PLAIN, str(file), str(folder / "plain.duckdb")]
         reference = float(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.split()[-1])
-    return [
-        {
-            "name": "pipe_load_vs_duckdb", "ours": round(ours, 1), "reference": round(reference, 1),
-            "ratio": round(ours / reference, 2), "unit": "s",
-            "note": f"{events:,} events with a stream on the table; server's peak {peak:.1f} GB",
-        }
-    ]  # fmt: skip
+    note = f"{events:,} events with a stream on the table; server's peak {peak:.1f} GB"
+    return [row("pipe_load_vs_duckdb", ours, reference, ours / reference, "s", note)]
 
 
 def write_events(file: Path, count: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import s3
+from tests.bench import row
 from tests.bench.pipe_load import write_events
 from tests.exports import KEYS
 from tests.warehouse import LocalSnowflake, run_deploy, serving
@@ -40,16 +41,8 @@ def rows(events: int = EVENTS) -> list[dict[str, Any]]:
             ours = through_the_procedures(folder, bucket, server, file, events)
         plain = [sys.executable, "-c", PLAIN, str(file), str(folder / "plain.duckdb"), statement()]
         reference = float(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.split()[-1])
-    return [
-        {
-            "name": "procedures_vs_duckdb",
-            "ours": round(ours, 1),
-            "reference": round(reference, 1),
-            "ratio": round(ours / reference, 2),
-            "unit": "s",
-            "note": f"{events:,} new events into all SILVER tables; at most 5",
-        }
-    ]
+    note = f"{events:,} new events into all SILVER tables; at most 5"
+    return [row("procedures_vs_duckdb", ours, reference, ours / reference, "s", note)]
 
 
 def through_the_procedures(folder: Path, bucket: s3.S3, server: LocalSnowflake, file: Path, count: int) -> float:
