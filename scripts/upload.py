@@ -21,10 +21,10 @@ import msgspec
 from scripts import __version__
 from scripts.pipeline import part_lines
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError
-from scripts.pipeline.hour_ledger import HourLedger
+from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
+from scripts.pipeline.hour_ledger import HourEntry, HourLedger
 from scripts.pipeline.hours import parse_hour
-from scripts.pipeline.object_store import Slice, StoredObject, sha256_of
+from scripts.pipeline.object_store import MULTIPART_FROM, Slice, StoredObject, sha256_of
 from scripts.pipeline.records import (
     Manifest,
     ManifestLine,
@@ -88,15 +88,28 @@ class Uploader:
         self._members = members
         self._work = work  # for parts that events are taken out of
         self._rehearsal = rehearsal  # its clock, in place of the export's
+        self._there: set[str] = set()  # parts that lay in S3 when the run began: asked about, not sent again
 
-    def hour(self, line: ManifestLine) -> tuple[list[UploadedLine], Counter[str]]:
-        """Publishes the export of an hour, if there is one, and lists every version of it that must be loaded."""
+    def survey(self, hours: Iterable[str]) -> dict[str, HourEntry]:
+        """Lists ledger and parts of these hours, so that no hour has to ask for itself."""
+        days = [parse_hour(hour).date() for hour in hours]
+        if not days:
+            return {}
+        self._there = self._ledger.part_keys(min(days), max(days))
+        return self._ledger.entries(min(days), max(days))
+
+    def hour(self, line: ManifestLine, entry: HourEntry) -> tuple[list[UploadedLine], Counter[str]]:
+        """Publishes the export of an hour, if there is one, and lists every version of it that must be loaded.
+
+        `entry` may be out of date: a number that was taken meanwhile is noticed, later ones are their own run's.
+        """
         counts: Counter[str] = Counter()
+        own = None
         try:
             if line.manifest is not None and line.outcome in {"exported", "empty"}:
-                self._publish(line.hour, line.manifest, counts)
+                entry, own = self._publish(line.hour, line.manifest, entry, counts)
                 self._ledger.mark_rechecked(line.hour, self._rehearsal or _moment(line.manifest.exported_at))
-            return self._to_load(line.hour, counts), counts
+            return self._to_load(entry, own, counts), counts
         except ConfigurationError:
             raise
         except PipelineError as error:
@@ -104,50 +117,57 @@ class Uploader:
             counts["errors"] += 1
             return [UploadedLine(hour=line.hour, version=line.version, parts=[], error=str(error))], counts
 
-    def _to_load(self, hour: str, counts: Counter[str]) -> list[UploadedLine]:
+    def _to_load(self, entry: HourEntry, own: Version | None, counts: Counter[str]) -> list[UploadedLine]:
         lines = []
-        for number in self._ledger.entry(hour).unloaded:
+        for number in entry.unloaded:
+            version = own if own and own.version == number else self._ledger.read(entry.hour, number)
             parts = [
                 UploadedPart(key=part.key, rows=part.rows, uploaded_at=part.uploaded_at)
-                for part in self._ledger.read(hour, number).manifest.parts
+                for part in version.manifest.parts
                 if part.key
             ]
             if parts:
-                lines.append(UploadedLine(hour=hour, version=number, parts=parts))
+                lines.append(UploadedLine(hour=entry.hour, version=number, parts=parts))
             else:
-                self._ledger.mark_empty(hour, number)
+                self._ledger.mark_empty(entry.hour, number)
                 counts["empty"] += 1
         return lines
 
-    def _publish(self, hour: str, exported: Manifest, counts: Counter[str]) -> None:
-        """Writes a new version unless the newest one holds the same uuids, or a newer export brought them all."""
+    def _publish(
+        self, hour: str, exported: Manifest, entry: HourEntry, counts: Counter[str]
+    ) -> tuple[HourEntry, Version | None]:
+        """Writes a new version unless the newest one holds the same uuids, or a newer export brought them all.
+
+        Returns the hour as it is then, and the version if one was written.
+        """
         while True:
-            earlier = list(self._ledger.versions(self._ledger.entry(hour)))
+            earlier = list(self._ledger.versions(entry))
             newest = earlier[-1] if earlier else None
             md5s = part_lines.banned(earlier)
             manifest = self.without(hour, exported, md5s) if md5s else exported
             if newest and _same(newest.manifest, manifest) and self._restored(newest.manifest, manifest, counts):
                 counts["unchanged"] += 1
-                return
+                return entry, None
             version = self.compared(hour, manifest, earlier)
             if newest and version.new == 0 and manifest.exported_at < newest.manifest.exported_at:
                 counts["unchanged"] += 1  # an old export, uploaded late
-                return
-            if self.write(version, counts):
-                return
-            # Another run published this number meanwhile: compare with that one.
+                return entry, None
+            if written := self.write(version, counts):
+                entry.version = written.version
+                return entry, written
+            entry = self._ledger.entry(hour)  # another run published this number meanwhile: compare with that one
 
-    def write(self, version: Version, counts: Counter[str]) -> bool:
-        """Puts the parts of a version, then publishes it. False: another run has published this number."""
+    def write(self, version: Version, counts: Counter[str]) -> Version | None:
+        """Puts the parts of a version, then publishes it. None: another run has published this number."""
         parts = [self.put_part(part, counts) for part in version.manifest.parts]
         manifest = msgspec.structs.replace(version.manifest, parts=parts)
         version = msgspec.structs.replace(version, manifest=manifest, written_at=_utc_text(datetime.now(UTC)))
         if not self._ledger.publish(version):
-            return False
+            return None
         counts.update(versions=1, new=version.new, gone=version.gone)
         if version.version > 1:
             log.info("%s: version %d, new %d, gone %d", version.hour, version.version, version.new, version.gone)
-        return True
+        return version
 
     def _restored(self, newest: Manifest, manifest: Manifest, counts: Counter[str]) -> bool:
         """Whether all parts of the newest version lie in S3, after lost ones that this export holds were put again."""
@@ -287,12 +307,14 @@ class Uploader:
             size = stream.tell()
             if expected is not None and sha256 != expected:
                 raise DamagedError(f"the tar member of {key} is not what was extracted. Replay the run from the start.")
-            stored = self._store.head(key)
-            if stored is None:
-                stored = StoredObject(key, size, sha256, datetime.now(UTC))
-                self._store.put(key, stream, sha256, {"member": part.member})
+            ask = key in self._there or size >= MULTIPART_FROM
+            stored = self._store.head(key) if ask else None
+            if stored is None and self._store.put(key, stream, sha256, {"member": part.member}):
                 counts.update(objects=1, bytes=size)
-                return stored
+                return StoredObject(key, size, sha256, datetime.now(UTC))
+            stored = stored or self._store.head(key)
+            if stored is None:
+                raise RetriableError(f"{key} was there and is gone. Replay the run.")
             if not stored.sha256:
                 with self._store.reading(key) as body:
                     stored = StoredObject(key, stored.bytes, sha256_of(body), stored.modified)
@@ -339,7 +361,9 @@ def run(*, manifest: Path, parts: Path, output: Path) -> dict[str, int]:
             ThreadPoolExecutor(THREADS) as pool,
         ):
             uploader = Uploader(HourLedger(settings), Members(parts), Path(work), settings.pipeline_now)
-            for to_load, hour_counts in pool.map(uploader.hour, lines):
+            entries = uploader.survey(line.hour for line in lines)
+            known = (entries.get(line.hour, HourEntry(line.hour)) for line in lines)
+            for to_load, hour_counts in pool.map(uploader.hour, lines, known):
                 counts.update(hour_counts)
                 counts["hours"] += any(not line.error for line in to_load)
                 yield from to_load

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from typing import Literal
 
 import msgspec
@@ -107,6 +108,13 @@ class HourLedger:
             else:
                 entry.version = max(entry.version, int(match["version"]))
         return found
+
+    def part_keys(self, first: date, last: date) -> set[str]:
+        """The parts that lie in S3 of the UTC days first..last (inclusive)."""
+        start = keys.day_folder(self._parts, self._project, first)
+        beyond = keys.day_folder(self._parts, self._project, last + timedelta(days=1))
+        listed = (key for key, _ in self.store.keys(f"{self._parts}/project={self._project}/", start))
+        return set(takewhile(lambda key: key < beyond, listed))
 
     def read(self, hour: str, version: int) -> Version:
         """One version. Raises DamagedError when it is not there or of another shape."""

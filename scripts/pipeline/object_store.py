@@ -11,7 +11,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -132,18 +132,21 @@ class ObjectStore:
         with self.reading(key) as body:
             return body.read()
 
-    def create(self, key: str, content: bytes) -> bool:
-        """Puts a small object unless the key is taken, in one step. False: it is taken (or an unanswered try of this
-        very call took it: compare what is there).
+    def create(self, key: str, content: bytes | BinaryIO, metadata: dict[str, str] | None = None) -> bool:
+        """Puts an object below MULTIPART_FROM unless the key is taken, in one step. False: it is taken (or an
+        unanswered try of this very call took it: compare what is there).
         """
         with self._errors(f"create {key}"):
             for _ in range(CONFLICT_TRIES):
+                if not isinstance(content, bytes):
+                    content.seek(0)
                 try:
                     self._client.put_object(
                         Bucket=self.bucket,
                         Key=key,
                         Body=content,
                         IfNoneMatch="*",
+                        Metadata=metadata or {},
                         **self._encryption,  # type: ignore[arg-type]
                     )
                 except aws.ClientError as error:
@@ -158,15 +161,18 @@ class ObjectStore:
         message = f"{self._where}: create {key} met other writers {CONFLICT_TRIES} times. Replay the run."
         raise RetriableError(message)
 
-    def put(self, key: str, stream: BinaryIO, sha256: str, metadata: dict[str, str]) -> None:
-        """Puts an object of any size with its own SHA-256 (hex) in the metadata. The caller knows that the key is free
-        or holds these same bytes.
+    def put(self, key: str, stream: BinaryIO, sha256: str, metadata: dict[str, str]) -> bool:
+        """Puts an object of any size with its own SHA-256 (hex) in the metadata. False: the key is taken; from
+        MULTIPART_FROM on nothing is asked, so the caller knows that it is free or holds these same bytes.
         """
-        extra = {"Metadata": {**metadata, SHA256: sha256}, **self._encryption}
-        big = stream.seek(0, io.SEEK_END) >= MULTIPART_FROM
+        metadata = {**metadata, SHA256: sha256}
+        if stream.seek(0, io.SEEK_END) < MULTIPART_FROM:
+            return self.create(key, stream, metadata)
         stream.seek(0)
-        with self._errors(f"put {key}"), self._one_big if big else nullcontext():
+        extra = {"Metadata": metadata, **self._encryption}
+        with self._errors(f"put {key}"), self._one_big:
             self._client.upload_fileobj(stream, self.bucket, key, ExtraArgs=extra, Config=_TRANSFER)
+        return True
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
