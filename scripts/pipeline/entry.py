@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scripts.pipeline.errors import PipelineError
+from scripts.pipeline.errors import PipelineError, RetriableError
 from scripts.pipeline.settings import BackupSettings, load
 
 Result = Mapping[str, int | float | str]
 log = logging.getLogger("pipeline")
+RETRY_SECONDS = 60
 
 
 def start_logging(task: str, log_dir: Path) -> None:
@@ -43,10 +45,12 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def as_task(run: Callable[..., Result], **arguments: Any) -> None:  # noqa: ANN401 (each run has its own arguments)
+def as_task(run: Callable[..., Result], *, tries: int = 1, **arguments: Any) -> None:  # noqa: ANN401 (each has its own)
     """Runs inside a Kestra Script task: results become outputs, numbers among them metrics of the same name.
 
-    An expected failure ends the process with one ERROR line and the error's exit code.
+    A RetriableError is tried again, `tries` times in all. (Kestra's own `retry` would repeat a wrong setting too, and
+    lets `afterExecution` run before the last try: docs/decisions.md.) An expected failure ends the process with one
+    ERROR line and the error's exit code.
     """
     from kestra import Kestra  # late: it imports numpy, which commands at a terminal need not wait for
 
@@ -54,7 +58,7 @@ def as_task(run: Callable[..., Result], **arguments: Any) -> None:  # noqa: ANN4
     start_logging(name, load(BackupSettings).log_dir)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        results = run(**arguments)
+        results = tried(run, tries, arguments)
     except PipelineError as error:
         log.error("%s", error)  # noqa: TRY400 (the message is the whole story; a traceback would hide it)
         sys.exit(error.exit_code)
@@ -62,6 +66,16 @@ def as_task(run: Callable[..., Result], **arguments: Any) -> None:  # noqa: ANN4
     for key, value in results.items():
         if not isinstance(value, str):
             Kestra.counter(key, value)  # type: ignore[arg-type]  # sent as JSON: fractions arrive
+
+
+def tried(run: Callable[..., Result], tries: int, arguments: Mapping[str, Any]) -> Result:
+    for _ in range(tries - 1):
+        try:
+            return run(**arguments)
+        except RetriableError as error:
+            log.warning("%s Trying again in %d s.", error, RETRY_SECONDS)
+            time.sleep(RETRY_SECONDS)
+    return run(**arguments)
 
 
 def as_command(run: Callable[..., object], **arguments: Any) -> int:  # noqa: ANN401

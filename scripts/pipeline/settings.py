@@ -75,6 +75,13 @@ class BackupSettings(Settings):
     backup_readable_json: bool = True
 
 
+class AlertSettings(Settings):
+    """Where alerts go, and the dead man's switch. Both addresses are keys to what is behind them."""
+
+    alert_webhook_url: Optional[SecretStr] = None
+    heartbeat_url: Optional[SecretStr] = None
+
+
 class KeySettings(Settings):
     """What the names of S3 objects are made of."""
 

@@ -1,0 +1,112 @@
+"""Sends one alert to the team's chat, or writes it to the log when there is no webhook; and the dead man's switch.
+
+An alert has a key. While it is open, the same key is not sent again for 24 hours; `resolved` closes it. What is open
+stands in Kestra's KV store, as a JSON object of key and time (`alerts`), and is written there by the flow.
+
+    python -m scripts.notify --key test --text "Is anybody there?" --severity warning
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import requests
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from scripts.pipeline.entry import as_command, log
+from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError
+from scripts.pipeline.settings import AlertSettings, load
+
+REPEAT = timedelta(hours=24)
+SEVERITIES = ("error", "warning", "resolved")
+TIMEOUT = (10, 30)  # seconds to connect, to read
+BACKOFF = 1  # seconds; doubles with each try
+
+
+def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | str]:
+    """Sends `text` unless `key` was sent in the last 24 hours, or is not open when it is `resolved`.
+
+    `alerts`: what is open, as the last call returned it. Returns `sent` (0 or 1) and `alerts`.
+    Raises ConfigurationError or RetriableError when the webhook does not take it; then nothing counts as sent.
+    """
+    settings = load(AlertSettings)
+    now = settings.now()
+    opened = still_open(alerts, now)
+    known = key in opened
+    send = known if severity == "resolved" else not known
+    if send:
+        message = f"[{severity}] {text}"
+        if settings.alert_webhook_url:
+            post(settings.alert_webhook_url, {"text": message})
+            log.info("sent: %s", message)
+        else:
+            log.warning("ALERT_WEBHOOK_URL is not set, so this is all that is said: %s", message)
+    else:
+        log.info("not sent, %s: %s", "no such alert is open" if severity == "resolved" else "said already", key)
+    if severity == "resolved":
+        opened.pop(key, None)
+    elif send:
+        opened[key] = now
+    return {"sent": int(send), "alerts": msgspec.json.encode(opened).decode()}
+
+
+def still_open(alerts: str, now: datetime) -> dict[str, datetime]:
+    """Key and time of each alert of the last 24 hours. What cannot be read is no reason to keep an alert back."""
+    try:
+        opened = msgspec.json.decode(alerts or "{}", type=dict[str, datetime])
+    except msgspec.MsgspecError:
+        log.warning("The KV value `alerts` is not readable and is made anew: an alert may be repeated.")
+        return {}
+    return {key: time for key, time in opened.items() if now - time.astimezone(UTC) < REPEAT}
+
+
+def heartbeat() -> dict[str, int]:
+    """Pings HEARTBEAT_URL, if it is set: whoever watches it speaks up when no ping comes. Returns `pinged` (0 or 1)."""
+    url = load(AlertSettings).heartbeat_url
+    if url:
+        post(url, None)
+    log.info("heartbeat: %s", "pinged" if url else "HEARTBEAT_URL is not set")
+    return {"pinged": int(url is not None)}
+
+
+def post(url: SecretStr, body: Mapping[str, Any] | None) -> None:
+    """POSTs JSON, three tries more while the other side is not able. Errors never show the address, it is a key."""
+    retry = Retry(
+        3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None, redirect=0
+    )
+    with requests.Session() as session:
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        try:
+            answer = session.post(url.get_secret_value(), json=body, timeout=TIMEOUT, allow_redirects=False)
+        except requests.RequestException as error:
+            raise _unreached(error) from None
+    if not answer.ok or answer.is_redirect:
+        message = f"the webhook answered {answer.status_code}: check ALERT_WEBHOOK_URL and HEARTBEAT_URL in .env."
+        raise ConfigurationError(message)
+
+
+def _unreached(error: requests.RequestException) -> PipelineError:
+    if isinstance(error, ValueError):  # requests: no scheme, another scheme, no host
+        return ConfigurationError("ALERT_WEBHOOK_URL or HEARTBEAT_URL is not an address: correct it in .env.")
+    return RetriableError(f"the webhook was not reached ({type(error).__name__}). Replay this run to send it again.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.notify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--key", required=True, help="what the alert is about; one alert a day for each")
+    parser.add_argument("--text", required=True, help="what is said")
+    parser.add_argument("--severity", choices=SEVERITIES, default="error", help="%(default)s")
+    return as_command(run, **vars(parser.parse_args(argv)), alerts="")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

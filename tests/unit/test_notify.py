@@ -1,0 +1,161 @@
+"""Alerts to a real receiver on this machine: said once, closed once, its address in no text."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from scripts import notify
+from scripts.pipeline import entry
+from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError
+
+NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
+TOKEN = "T0K3N-in-the-path"
+
+
+class Receiver:
+    """A webhook. `statuses`: what it answers, in order; then 200."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+        self.statuses: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status = receiver.statuses.pop(0) if receiver.statuses else 200
+                if status == 200:
+                    receiver.bodies.append(json.loads(body) if body else None)
+                self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/{TOKEN}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    receiver = Receiver()
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("PIPELINE_NOW", NOW.isoformat())
+    yield receiver
+    receiver.close()
+
+
+def say(alerts: object = "", *, key: str = "amplitude_daily 2026-11-23", severity: str = "error") -> dict[str, Any]:
+    return notify.run(key=key, text="it failed", severity=severity, alerts=str(alerts))
+
+
+def test_an_alert_is_one_text_as_chats_take_it(receiver: Receiver) -> None:
+    assert say()["sent"] == 1
+    assert receiver.bodies == [{"text": "[error] it failed"}]
+
+
+def test_a_repeat_within_24_hours_is_dropped_and_another_key_is_not(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = say()
+    assert say(first["alerts"])["sent"] == 0
+    assert say(first["alerts"], key="pipeline_health")["sent"] == 1
+    monkeypatch.setenv("PIPELINE_NOW", (NOW + timedelta(hours=23, minutes=59)).isoformat())
+    assert say(first["alerts"])["sent"] == 0
+    monkeypatch.setenv("PIPELINE_NOW", (NOW + timedelta(hours=24)).isoformat())
+    assert say(first["alerts"])["sent"] == 1
+    assert len(receiver.bodies) == 3
+
+
+def test_resolved_closes_what_is_open_and_says_nothing_of_what_is_not(receiver: Receiver) -> None:
+    opened = say()["alerts"]
+    closed = say(opened, severity="resolved")
+    assert (closed["sent"], closed["alerts"]) == (1, "{}")
+    assert say(closed["alerts"], severity="resolved")["sent"] == 0
+    assert say(closed["alerts"])["sent"] == 1  # and the next one is news again
+    assert [body["text"].split("]")[0] for body in receiver.bodies] == ["[error", "[resolved", "[error"]
+
+
+@pytest.mark.parametrize("alerts", ["{", "[]", '{"a": "yesterday"}', "null"])
+def test_an_unreadable_memory_keeps_no_alert_back(receiver: Receiver, alerts: str) -> None:
+    assert say(alerts)["sent"] == 1
+
+
+def test_without_a_webhook_the_alert_stands_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", "unset")
+    with caplog.at_level("WARNING", "pipeline"):
+        assert say()["sent"] == 1
+    assert "it failed" in caplog.text
+
+
+def test_a_receiver_that_is_busy_is_asked_again(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver.statuses = [503, 429]
+    assert say()["sent"] == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 403, 404, 410])
+def test_an_alert_that_was_not_taken_is_an_error_without_the_address(receiver: Receiver, status: int) -> None:
+    receiver.statuses = [status]
+    with pytest.raises(ConfigurationError, match=f"{status}.*ALERT_WEBHOOK_URL") as caught:
+        say()
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [("http://127.0.0.1:1/{}", RetriableError), ("{}", ConfigurationError), ("ftp://example.test/{}", PipelineError)],
+)
+def test_a_receiver_that_is_not_there_is_an_error_without_the_address(
+    monkeypatch: pytest.MonkeyPatch, url: str, kind: type[PipelineError]
+) -> None:
+    monkeypatch.setattr(notify, "BACKOFF", 0)
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", url.format(TOKEN))
+    with pytest.raises(kind) as caught:
+        say()
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_the_heartbeat_is_a_ping_where_one_is_wanted(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert notify.heartbeat() == {"pinged": 0}
+    monkeypatch.setenv("HEARTBEAT_URL", receiver.url)
+    assert notify.heartbeat() == {"pinged": 1}
+    assert receiver.bodies == [None]
+
+
+def test_a_task_tries_again_what_may_work_later_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "RETRY_SECONDS", 0)
+    calls: list[str] = []
+
+    def failing(error: type[PipelineError], good_at: int) -> dict[str, int]:
+        calls.append(error.__name__)
+        if len(calls) < good_at:
+            raise error("no")
+        return {"tries": len(calls)}
+
+    assert entry.tried(failing, 3, {"error": RetriableError, "good_at": 3}) == {"tries": 3}
+    calls.clear()
+    with pytest.raises(RetriableError):
+        entry.tried(failing, 3, {"error": RetriableError, "good_at": 9})
+    assert len(calls) == 3
+    calls.clear()
+    with pytest.raises(ConfigurationError):
+        entry.tried(failing, 3, {"error": ConfigurationError, "good_at": 3})
+    assert len(calls) == 1
