@@ -206,6 +206,31 @@ with snowflake.connector.connect(account=seen["SNOWFLAKE_ACCOUNT"], user=seen["S
 EOF
 }
 demo_run_is_green() { ends_well demo-run; }
+# A plain down leaves the demo's containers, and with them the settings that they hand over.
+accounts_never_run_on_a_demo_that_is_left() {
+  compose down >/dev/null 2>&1
+  filled_in "$1"
+  local said
+  ! compose up --detach postgres kestra >/dev/null 2>&1 || { echo "it started"; return 1; }
+  said=$(compose logs --no-log-prefix settings 2>&1)
+  grep -q "docker compose --profile demo down" <<<"$said" || { echo "$said"; return 1; }
+}
+missing_env_file_is_named() {
+  local said
+  rm "$WORK/checkout/.env"
+  said=$(docker compose --project-directory "$WORK/checkout" -f "$WORK/checkout/docker-compose.yml" -f "$WORK/checkout/docker/check/compose.yml" up --detach settings 2>&1) && return 1
+  [ ! -e "$WORK/checkout/.env" ] || { echo "there is a folder .env now"; return 1; }
+  grep -q "path does not exist: $WORK/checkout/.env" <<<"$said" || { echo "$said"; return 1; }
+}
+# What a command of ours reads in the container, as the runbook says: the same as the server was given.
+READ='from scripts.pipeline.settings import *; s = load(AmplitudeSettings); b = load(BackupSettings)
+print(s.amp_secret_key.get_secret_value(), s.amp_base_url, b.data_dir)'
+commands_read_what_the_server_reads() {
+  local read server
+  read=$(inside --workdir /repository kestra python -c "$READ")
+  server="$(value SECRET_AMP_SECRET_KEY | base64 -d) $(value AMP_BASE_URL) $(value DATA_DIR)"
+  [ "$read" = "${server/  / None }" ] || { echo "they differ"; return 1; }
+}
 demo_is_no_setting_afterwards() {
   demo down >/dev/null 2>&1
   : >"$WORK/checkout/.env"
@@ -249,11 +274,14 @@ main() {
   check "\`config -q\` says nothing: default and demo, .env.example and an empty .env" config_is_quiet
   check "the image builds from hashed requirements" compose build --quiet kestra
   check "the image holds packages only: no code of ours, no .env" image_holds_no_code_of_ours
+  check "no .env: Docker names the file and makes no folder" missing_env_file_is_named
+  : >"$WORK/checkout/.env"
   check "an empty .env: nothing starts, code 78, all missing settings named" refuses_an_empty_env
   filled_in "$POSTGRES"
   check "a private key that the container's user cannot read is named" key_that_cannot_be_read_is_named
   check "up: Postgres and Kestra healthy, the loader puts flows and files and ends with 0" up
   check "secrets arrive byte for byte (\$, quotes, backticks, UTF-8), none of the server's own reaches a task" secrets_arrive
+  check "a command in the container reads the settings that the server reads" commands_read_what_the_server_reads
   check "no secret in \`docker compose config\`" no_secret_in compose config
   check "no secret in \`docker inspect\`" no_secret_in all_containers
   check "no secret in the logs" no_secret_in compose logs
@@ -277,6 +305,8 @@ main() {
   check "demo with an empty .env: stand-ins, Postgres and Kestra healthy" demo up --detach
   check "demo: Amplitude, S3 and Snowflake serve Kestra's container" stand_ins_serve
   check "demo: \`snowflake_deploy\` and \`amplitude_daily\` are green on the real engine in our image" demo_run_is_green
+  check "demo: a command in the container reads the settings that the server reads" commands_read_what_the_server_reads
+  check "demo left by a plain \`down\`: nothing starts on accounts" accounts_never_run_on_a_demo_that_is_left first-password-of-check
   check "demo stopped: its settings are gone, with an empty .env nothing starts" demo_is_no_setting_afterwards
 
   report

@@ -18,12 +18,15 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from entrypoint import DEMO_FILE, REPOSITORY
+from entrypoint import REPOSITORY
 from kestra_api import Kestra, KestraError
 from loader import NAMESPACE, PASSWORD, USER
 
 sys.path.insert(0, str(REPOSITORY))
 
+from scripts.pipeline import env_file
+
+DEMO_FILE = Path(os.environ[env_file.DEMO_SETTINGS])  # on a tmpfs that is gone when the stand-ins are
 STATE = Path("/demo")
 HOST = "demo"  # this container's name in the compose network
 LATENCY = timedelta(hours=2)  # a day is settled when its last hour is
@@ -40,10 +43,10 @@ def serve() -> int:
     with Stack(STATE, host=HOST) as stack:
         key = DEMO_FILE.parent / "snowflake_key.p8"
         shutil.copy(stack.settings["SNOWFLAKE_PRIVATE_KEY_FILE"], key)
-        folders = {name: os.environ[name] for name in ("DATA_DIR", "LOG_DIR")}
+        folders = {name: f"{os.environ[name]}/demo" for name in ("DATA_DIR", "LOG_DIR")}
         given = stack.settings | server_settings() | folders | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(key)}
         part = DEMO_FILE.with_suffix(".part")
-        part.write_text(json.dumps(given), encoding="utf-8")
+        part.write_text("".join(f"{name}={value}\n" for name, value in given.items()), encoding="utf-8")
         part.replace(DEMO_FILE)
         print(f"demo: stand-ins serve: {json.dumps(stack.endpoints)}", flush=True)
         stop.wait()
@@ -68,7 +71,7 @@ def server_settings() -> dict[str, str]:
 
 
 def run(url: str) -> int:
-    given = json.loads(DEMO_FILE.read_text(encoding="utf-8"))
+    given, _ = env_file.read()
     kestra = Kestra(url, given[USER], given[PASSWORD])
     day = (datetime.now(UTC) - LATENCY).date() - timedelta(days=1)
     for flow, inputs in (

@@ -2,7 +2,7 @@
 
     entrypoint.py COMMAND [ARGUMENT ...]    without a command it only checks the settings
 
-Settings come from `.env`, mounted and read as the laptop reads it (nothing is interpolated), and over it from the
+Settings come from `.env`, mounted and read as everywhere (scripts/pipeline/env_file.py), and over it from the
 container's environment. Under the profile `demo` those of the stand-ins take the place of both. They become
 - each secret: SECRET_<NAME>, base64 in one line, `unset` when it is optional and not given: what `secret()` reads;
 - each plain setting: its own name, which tasks inherit, and ENV_<NAME>, which `{{ envs.x }}` reads;
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
+import difflib
 import json
 import os
 import re
@@ -23,27 +23,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from dotenv.parser import parse_stream
 from pydantic import AfterValidator, ValidationError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from scripts.pipeline import settings  # noqa: E402 (mounted beside this file; the image holds no code of ours)
+from scripts.pipeline import env_file, settings  # noqa: E402 (mounted beside this file; the image holds no code of ours)
 
 EX_CONFIG = 78  # sysexits.h
 ROOT = Path(os.environ.get("PIPELINE_ROOT", "/"))  # tests have another
 SERVER_FILE = ROOT / "dev/shm/server.json"  # in memory in every container, and writable by its user
-DEMO_FILE = ROOT / "run/demo/settings.json"  # from docker/demo.py, on a tmpfs that is gone when the stand-ins are
 NOT_OURS = ("COMPOSE_", "DOCKER_")  # Compose's own settings may stand in .env too
 EVALUATED = re.compile(r"\{\{|\{%|\{#")  # Kestra renders what stands in `env:`, secrets too, twice
-
-
-def _mail(value: str) -> str:
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", value):
-        raise ValueError("must be a mail address (Kestra's rule)")
-    return value
+WORD = r"[A-Za-z0-9._~-]{12,}"  # docker/postgres.sh has the same
+KEY_FILE = "SNOWFLAKE_PRIVATE_KEY_FILE"
+RSA_BITS = 2048  # Snowflake's minimum (user guide, key-pair authentication)
 
 
 def _password(value: str) -> str:
@@ -61,19 +58,17 @@ def _key(value: str) -> str:
     raise ValueError("must be 32 bytes in base64: openssl rand -base64 32")
 
 
-def _word(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", value):
-        raise ValueError("needs 12 or more of A-Z a-z 0-9 . _ ~ - and no other: openssl rand -hex 24")
-    return value
-
-
 class ServerSettings(settings.Settings):
     """What Kestra's server itself needs (docker/kestra.yml); flows never see these."""
 
-    kestra_admin_user: Annotated[str, AfterValidator(_mail)]
+    kestra_admin_user: Annotated[
+        str, settings.shape(r"[^@\s:]+@[^@\s:]+\.[^@\s:]+", "a mail address (Kestra's rule) without a colon (HTTP's)")
+    ]
     kestra_admin_password: Annotated[str, AfterValidator(_password)]
     kestra_encryption_key: Annotated[str, AfterValidator(_key)]
-    postgres_password: Annotated[str, AfterValidator(_word)]
+    postgres_password: Annotated[
+        str, settings.shape(WORD, "12 or more of A-Z a-z 0-9 . _ ~ - and no other: openssl rand -hex 24")
+    ]
 
 
 SERVER = [name.upper() for name in ServerSettings.model_fields if name not in settings.Settings.model_fields]
@@ -82,55 +77,51 @@ KNOWN = settings.known_settings()
 
 def read_settings() -> tuple[dict[str, str], list[str]]:
     """What is given, by name, and what is wrong with `.env`, without values."""
-    if DEMO_FILE.exists():
-        given: dict[str, str] = json.loads(DEMO_FILE.read_text(encoding="utf-8"))
-        wrong: list[str] = []
-    else:
-        given, wrong = read_file(REPOSITORY / ".env")
-        given |= {name: value for name in (*KNOWN, *SERVER) if (value := os.environ.get(name))}
-    return {name: value for name, value in given.items() if value.strip() not in {"", "unset"}}, wrong
+    found, wrong = env_file.read(REPOSITORY)
+    given = {name: value for name, value in found.items() if name in KNOWN or name in SERVER}
+    own, _ = env_file.read_file(REPOSITORY / ".env")
+    wrong += _strangers(own)
+    if not env_file.demo_file():
+        return given, wrong + _as_postgres_reads_it(given)
+    if any(KNOWN.get(name) or name in SERVER for name in env_file.given(own)):
+        wrong.append("holds accounts, but the stand-ins of the demo are up and take none: "
+                     "docker compose --profile demo down (or, for the demo, an empty .env)")  # fmt: skip
+    return given, wrong
 
 
-def read_file(file: Path) -> tuple[dict[str, str], list[str]]:
-    """The settings of an env file and what is wrong with it: a `$` that Compose would change or print is, too."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return {}, []
-    except PermissionError:
-        return {}, [f".env cannot be read by the container's user (uid {os.getuid()}): on the host, chown or chmod it"]
-    except UnicodeDecodeError:
-        return {}, [".env is not UTF-8: save it as UTF-8"]
-    found: dict[str, str] = {}
-    wrong: list[str] = []
-    for line in parse_stream(io.StringIO(text)):
-        if line.error or (line.key and line.value is None):
-            text = line.original.string
-            number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-            wrong.append(f".env line {number} is not NAME=value (some values need single quotes)")
-        elif line.key and line.value is not None:
-            found[line.key] = line.value
-            if "$" in line.value and not re.search(r"=\s*'", line.original.string):
-                wrong.append(f"{line.key} has a $ outside single quotes, which Compose would change: {line.key}='...'")
-    strangers = [name for name in found if name not in KNOWN and name not in SERVER and not name.startswith(NOT_OURS)]
-    if strangers:
-        # A line of a pasted key can look like a name: only what is surely a name is shown.
-        names = [name if re.fullmatch("[A-Z][A-Z0-9_]{0,40}", name) else "(not shown)" for name in strangers]
-        print(f"entrypoint: not settings of this product, ignored: {', '.join(names)}", flush=True)
-    return {name: value for name, value in found.items() if name not in strangers}, wrong
+def _strangers(own: Mapping[str, str]) -> list[str]:
+    """Misspelt names. A line of a pasted key can look like a name: only what is surely one is shown."""
+    wrong = []
+    for name in own:
+        if name in KNOWN or name in SERVER or name.startswith(NOT_OURS):
+            continue
+        near = difflib.get_close_matches(name, [*KNOWN, *SERVER], n=1)
+        shown = name if re.fullmatch("[A-Z][A-Z0-9_]{0,40}", name) else "a name (not shown)"
+        wrong.append(f"{shown} is no setting of this product{f', did you mean {near[0]}?' if near else ''}")
+    return wrong
+
+
+def _as_postgres_reads_it(given: Mapping[str, str]) -> list[str]:
+    """docker/postgres.sh has no parser but a pattern of one line, so only what both read alike may pass."""
+    name = "POSTGRES_PASSWORD"
+    if os.environ.get(name) or not re.fullmatch(WORD, given.get(name, "")):
+        return []
+    text = (REPOSITORY / ".env").read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if re.findall(rf"(?m)^{name}=({WORD})\r?$".encode(), text) == [given[name].encode()]:
+        return []
+    return [f"{name} must stand once, as {name}=value on a line without quotes, spaces and comment"]
 
 
 def check(given: Mapping[str, str]) -> list[str]:
     """Everything that is missing or malformed, each once."""
-    os.environ.clear()  # where the groups of settings read; what the server gets is made anew afterwards
-    os.environ.update(given)
     wrong: list[str] = []
     groups: list[type[settings.Settings]] = [*settings.groups(), ServerSettings]
     for group in groups:
         try:
-            group(_env_file=None)
+            group(**{name.lower(): value for name, value in given.items()})  # type: ignore[arg-type]
         except ValidationError as error:
             wrong += settings.problems(error)
+    wrong += [f"{name} is set by the pipeline itself: remove it" for name in settings.NOT_FOR_PEOPLE & set(given)]
     wrong += [
         f"{name} holds {{{{, {{% or {{#, which Kestra would evaluate" for name in given if EVALUATED.search(given[name])
     ]
@@ -139,30 +130,34 @@ def check(given: Mapping[str, str]) -> list[str]:
         for name in SERVER
         if "${" in given.get(name, "")
     ]
-    if "SNOWFLAKE_PRIVATE_KEY_FILE" in given:
-        wrong += _check_key(Path(given["SNOWFLAKE_PRIVATE_KEY_FILE"]), given.get("SNOWFLAKE_PRIVATE_KEY_FILE_PWD"))
+    if KEY_FILE in given:
+        wrong += [f"{KEY_FILE} {why}" for why in _check_key(Path(given[KEY_FILE]), given.get(f"{KEY_FILE}_PWD"))]
     return list(dict.fromkeys(wrong))
 
 
 def _check_key(file: Path, password: str | None) -> list[str]:
-    name = "SNOWFLAKE_PRIVATE_KEY_FILE"
     try:
         content = file.read_bytes()
-    except OSError as error:
-        reason = f"cannot be read by the container's user (uid {os.getuid()}): on the host, chown or chmod it"
-        return [f"{name} {reason if isinstance(error, PermissionError) else 'is not a file'}"]
+    except PermissionError:
+        return [f"cannot be read by the container's user (uid {os.getuid()}): on the host, chown or chmod it"]
+    except OSError:
+        return ["is not a file"]
     if not content:
-        return [f"{name} is missing (or an empty file)"]  # Compose mounts /dev/null when it is not set
+        return ["is missing (or an empty file)"]  # Compose mounts /dev/null when it is not set
     try:
-        load_pem_private_key(content, password.encode() if password else None)
-    except (ValueError, TypeError):  # TypeError: a password for a plain key, or none for an encrypted one
-        return [f"{name} is no PEM private key that SNOWFLAKE_PRIVATE_KEY_FILE_PWD opens"]
+        key = load_pem_private_key(content, password.encode() if password else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a password for a plain key, or none for another
+        return [f"is no PEM private key that {KEY_FILE}_PWD opens"]
+    if not isinstance(key, RSAPrivateKey) or key.key_size < RSA_BITS:
+        return [f"must be an RSA key of {RSA_BITS} bits or more (Snowflake's rule)"]
     return []
 
 
 def kestra_environment(given: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of server and tasks."""
-    environment = {name: value for name, value in inherited.items() if name not in KNOWN and name not in SERVER}
+    environment = {
+        name: value for name, value in inherited.items() if name not in {*KNOWN, *SERVER, env_file.DEMO_SETTINGS}
+    }
     for name, secret in KNOWN.items():
         if secret:
             environment[f"SECRET_{name}"] = base64.b64encode(os.fsencode(given.get(name, "unset"))).decode()
@@ -179,12 +174,17 @@ def main(command: list[str]) -> None:
         lines = "".join(f"\n  - {line}" for line in wrong)
         print(f"entrypoint: not started. In .env (see .env.example):{lines}", file=sys.stderr, flush=True)
         raise SystemExit(EX_CONFIG)
+    demo = env_file.demo_file()
+    if demo:
+        print("entrypoint: the DEMO: settings of the stand-ins, none of .env", flush=True)
     if not command:
         print("entrypoint: every setting is there and well formed", flush=True)
         return
     SERVER_FILE.unlink(missing_ok=True)
     with open(os.open(SERVER_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        json.dump({name: given[name] for name in SERVER}, file)
+        # The demo's state lies apart from that of accounts, on the same volumes (docker/postgres.sh, docker/demo.py).
+        apart = {"STORAGE_DIR": "/app/storage/demo"} if demo else {}
+        json.dump({name: given[name] for name in SERVER} | apart, file)
     os.execvpe(command[0], command, kestra_environment(given, inherited))
 
 

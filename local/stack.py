@@ -24,8 +24,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from dotenv import dotenv_values
 
+from scripts.pipeline.env_file import read_file
 from scripts.pipeline.settings import known_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,10 +76,13 @@ class StackError(Exception):
 
 
 def read_settings() -> dict[str, str]:
-    """Made-up values, then `.env`, then the environment: the last one that is given wins."""
+    """Made-up values, then `.env`, then the environment: the last one that is given wins. StackError: a bad `.env`."""
     known = known_settings()
     given: dict[str, str] = dict(LAPTOP)
-    for source in (dotenv_values(ROOT / ".env", interpolate=False), os.environ):
+    own, wrong = read_file(ROOT / ".env")
+    if wrong:
+        raise StackError("; ".join(wrong))
+    for source in (own, os.environ):
         given |= {name: value for name, value in source.items() if name in known and value and value != "unset"}
     return given
 

@@ -1,8 +1,7 @@
 #!/bin/bash
 # What the official image does with POSTGRES_*, as far as docker/postgres.sh relies on it.
 set -euo pipefail
-chown postgres "$PGDATA"
-install -d -o postgres /var/run/postgresql
+install -d -o postgres "$PGDATA" /var/run/postgresql
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   install -o postgres -m 600 /dev/null /run/first
   echo "$POSTGRES_PASSWORD" >/run/first

@@ -22,7 +22,8 @@ from local.engine import NAMESPACE, Engine
 from local.java import ensure_engine
 from tests.kestra_server import Server, State
 
-STORAGE = Path("/app/storage")
+SERVER = json.loads(Path(os.environ["MICRONAUT_CONFIG_FILES"]).read_text(encoding="utf-8"))
+STORAGE = Path(SERVER.get("STORAGE_DIR", "/app/storage"))  # as docker/kestra.yml has it
 
 
 class Runs:
@@ -75,8 +76,7 @@ class Runs:
 
 
 def main() -> None:
-    given = json.loads(Path(os.environ["MICRONAUT_CONFIG_FILES"]).read_text(encoding="utf-8"))
-    state = State(given["KESTRA_ADMIN_USER"], given["KESTRA_ADMIN_PASSWORD"])
+    state = State(SERVER["KESTRA_ADMIN_USER"], SERVER["KESTRA_ADMIN_PASSWORD"])
     runs = Runs(state)
     state.run = runs.start
     state.execution = runs.states.get

@@ -203,9 +203,6 @@ class ObjectStore:
 
 def _client(settings: BucketSettings) -> S3Client:
     key, secret = settings.aws_access_key, settings.aws_access_secret_key
-    if (key is None) != (secret is None):
-        message = "settings: AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY belong together. Set both, or neither."
-        raise ConfigurationError(message)
     config = Config(
         connect_timeout=10,
         read_timeout=60,

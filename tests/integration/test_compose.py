@@ -15,6 +15,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ENV_FILE = {
+    "type": "bind", "source": "./.env", "target": "/repository/.env", "read_only": True,
+    "bind": {"create_host_path": False},
+}  # fmt: skip
 KESTRA = yaml.safe_load((ROOT / "docker/kestra.yml").read_text(encoding="utf-8"))
 
 
@@ -114,7 +118,7 @@ def test_nothing_starts_before_the_settings_are_checked() -> None:
     for key in ("environment", "secrets", "labels"):
         given = SERVICES["settings"][key]
         assert all(each in SERVICES["kestra"][key] for each in given)
-    assert set(SERVICES["settings"]["volumes"]) <= set(SERVICES["kestra"]["volumes"])
+    assert all(volume in SERVICES["kestra"]["volumes"] for volume in SERVICES["settings"]["volumes"])
 
 
 @pytest.mark.usefixtures("_compose_is_there")
@@ -141,15 +145,32 @@ def test_the_stop_grace_is_above_kestras() -> None:
 
 
 def test_each_container_sees_what_it_runs() -> None:
-    mounted = {name: {volume.split(":")[1] for volume in service["volumes"]} for name, service in SERVICES.items()}
-    assert {"/repository/.env", "/repository/docker", "/repository/scripts"} <= mounted["kestra"]
+    short = {
+        name: [volume for volume in service["volumes"] if isinstance(volume, str)] for name, service in SERVICES.items()
+    }
+    mounted = {name: {volume.split(":")[1] for volume in volumes} for name, volumes in short.items()}
+    assert {"/repository/docker", "/repository/scripts"} <= mounted["kestra"]
     assert {f"/repository/{name}" for name in ("flows", "scripts", "dbt", "snowflake")} <= mounted["loader"]
-    for name, service in SERVICES.items():
-        for volume in service["volumes"]:
+    for name, volumes in short.items():
+        for volume in volumes:
             if ":/repository/" in volume:
                 assert volume.endswith(":ro"), name
-    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"] if volume[0] != "."}
+    named = {volume.split(":")[0] for volumes in short.values() for volume in volumes if volume[0] != "."}
     assert named == set(COMPOSE["volumes"])
+
+
+def test_docker_never_makes_a_folder_named_env() -> None:
+    """The short form of a mount makes a folder of root's where the file is missing; the demo's services need none."""
+    for name, service in SERVICES.items():
+        long = [volume for volume in service["volumes"] if not isinstance(volume, str)]
+        assert long == ([] if name.startswith("demo") else [ENV_FILE]), name
+
+
+def test_a_demo_and_accounts_share_no_state() -> None:
+    """What a demo leaves is never read on accounts: other folders of the same volumes (docker/demo.py, postgres.sh)."""
+    place = next(each for each in SERVICES["postgres"]["volumes"] if str(each).startswith("postgres:")).split(":")[1]
+    assert SERVICES["postgres"]["environment"]["PGDATA"] == f"{place}/kestra"
+    assert KESTRA["kestra"]["storage"]["local"]["base-path"] == "${STORAGE_DIR:/app/storage}"
 
 
 def test_the_settings_of_the_server_are_those_that_its_configuration_reads() -> None:

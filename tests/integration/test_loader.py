@@ -43,7 +43,13 @@ class Checkout:
     def __init__(self, folder: Path, state: State) -> None:
         self.folder, self.state = folder, state
         shutil.copytree(ROOT / "docker", folder / "docker", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("__init__.py", "pipeline/__init__.py", "pipeline/settings.py", "pipeline/errors.py"):
+        for name in (
+            "__init__.py",
+            "pipeline/__init__.py",
+            "pipeline/settings.py",
+            "pipeline/env_file.py",
+            "pipeline/errors.py",
+        ):
             self.write(f"scripts/{name}", (ROOT / "scripts" / name).read_text())
         self.write("dbt/dbt_project.yml", "name: x\n")
         self.write("dbt/target/manifest.json", "{}")  # built: never uploaded

@@ -20,7 +20,6 @@ KEPT = "table|pipe|stream|stage|file format|storage integration|database|schema|
 
 def settings(**more: str) -> DeploySettings:
     return DeploySettings(
-        _env_file=None,
         snowflake_account="acme",
         snowflake_user="someone",
         snowflake_warehouse="amplitude_wh",

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from local.stack import known_settings
+from scripts.pipeline.settings import NOT_FOR_PEOPLE, known_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-# Set by flow tasks, tests and rehearsals, not by a person.
-NOT_FOR_PEOPLE = {"PIPELINE_NOW", "SNOWFLAKE_ROLE", "QUERY_TAG"}
 
 
 def example() -> dict[str, str]:

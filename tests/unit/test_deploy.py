@@ -22,7 +22,6 @@ SCRIPTS = {
 @pytest.fixture
 def settings(tmp_path):
     return DeploySettings(
-        _env_file=None,
         snowflake_account="acme",
         snowflake_user="U",
         snowflake_warehouse="W",

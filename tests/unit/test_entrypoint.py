@@ -10,14 +10,15 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from local import stack
-from scripts.pipeline.settings import known_settings
+from scripts.pipeline.settings import NOT_FOR_PEOPLE, known_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TELL = f"""exec '{sys.executable}' -c 'import json, os; print(json.dumps(dict(os.environ)))'"""
@@ -37,6 +38,7 @@ PIPELINE = {
     "SNOWFLAKE_WAREHOUSE": "AMPLITUDE_WH",
     "SNOWFLAKE_DATABASE": "AMPLITUDE",
 }
+AWS_KEYS = {"AWS_ACCESS_KEY": "one", "AWS_ACCESS_SECRET_KEY": "two"}
 NASTY = {
     "dollars": "P@$$w0rd",  # B36
     "variable": "secret$HOME${HOME}",  # B36
@@ -73,9 +75,16 @@ class Container:
         text = lines if isinstance(lines, str) else "".join(f"{name}={value}\n" for name, value in lines.items())
         (self.folder / ".env").write_text(text, encoding="utf-8")
 
+    def demo(self, settings: dict[str, str]) -> None:
+        """What docker/demo.py hands over."""
+        (self.folder / "run/demo").mkdir()
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (self.folder / "run/demo/settings.env").write_text(text)
+
     def start(self, shell: str = "sh", **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(self.folder / "docker/entrypoint.py"), shell, "-c", TELL]
-        base = {"PATH": "/usr/bin:/bin", "HOME": "/home/kestra", "PIPELINE_ROOT": str(self.folder)}
+        base = {"PATH": "/usr/bin:/bin", "HOME": "/home/kestra", "PIPELINE_ROOT": str(self.folder),
+                "DEMO_SETTINGS": str(self.folder / "run/demo/settings.env")}  # fmt: skip
         return subprocess.run(
             command, env=base | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(self.key)} | environment,
             capture_output=True, text=True, cwd="/", timeout=60, check=False,
@@ -94,7 +103,9 @@ class Container:
         return done.stderr
 
 
-def _pem(key: rsa.RSAPrivateKey, encryption: serialization.KeySerializationEncryption) -> bytes:
+def _pem(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, encryption: serialization.KeySerializationEncryption
+) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
@@ -126,13 +137,13 @@ def test_a_secret_arrives_as_it_was_written(container: Container, shell: str, va
         pytest.skip(f"there is no {shell} on this machine")
     given = dict(zip(SECRETS, values, strict=False))
     quoted = {name: "'" + value.replace("\\", "\\\\") + "'" for name, value in given.items()}
-    container.env_file(SERVER | PIPELINE | quoted)
+    container.env_file(SERVER | PIPELINE | AWS_KEYS | quoted)
     seen = container.seen(shell)
     assert {name: decoded(seen, name) for name in given} == given
 
 
 def test_a_value_from_the_environment_arrives_as_it_is(container: Container) -> None:
-    container.env_file(SERVER | PIPELINE)
+    container.env_file(SERVER | PIPELINE | AWS_KEYS)
     values = ["it's", "line one\nline two\n", "-----BEGIN KEY-----\nMIIE\n-----END KEY-----\n", *NASTY.values()]
     for start in range(0, len(values), len(SECRETS)):
         given = dict(zip(SECRETS, values[start:], strict=False))
@@ -173,11 +184,11 @@ def test_no_task_inherits_what_is_the_servers_alone(container: Container) -> Non
 
 def test_the_laptop_gives_its_engine_the_same(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
     """One list of names: whatever the laptop's engine gets, the server gets under the same name and form."""
-    (container.folder / "run/demo").mkdir()
+    container.env_file("")
     monkeypatch.setattr(stack, "read_settings", lambda: dict(PIPELINE))
     laptop = stack.Stack(container.folder / "laptop")
     laptop.settings["SNOWFLAKE_PRIVATE_KEY_FILE"] = str(container.key)
-    (container.folder / "run/demo/settings.json").write_text(json.dumps(laptop.settings | SERVER))
+    container.demo(laptop.settings | SERVER)
     ours = {name: value for name, value in laptop.kestra_environment().items() if name not in stack.shell()}
     seen = container.seen()
     assert {name: seen.get(name) for name in ours} == ours | {"VIRTUAL_ENV": seen.get("VIRTUAL_ENV")}
@@ -199,7 +210,13 @@ def test_all_that_is_missing_is_named_at_once(container: Container) -> None:
         {
             "AMP_PROJECT_ID": "abc",
             "AMP_REGION": "asia",
-            "AMP_START_DATE": "01.02.2026",
+            "AMP_START_DATE": "2026-02-01T00:00:00",
+            "AMP_BASE_URL": "ftp://amplitude.example",
+            "AWS_ENDPOINT_URL_S3": "minio:9000",
+            "SNOWFLAKE_ACCOUNT": "https://org-account.snowflakecomputing.com",
+            "SNOWFLAKE_HOST": "https://org-account.snowflakecomputing.com/",
+            "SNOWFLAKE_PORT": "65536",
+            "REPORTING_TIMEZONE": "Mars/Olympus",
             "EXPORT_LATENCY_HOURS": "two",
             "AWS_PREFIX": "/python-import/",
             "SNOWFLAKE_WAREHOUSE": "my wh; drop table x",
@@ -210,12 +227,13 @@ def test_all_that_is_missing_is_named_at_once(container: Container) -> None:
             "POSTGRES_PASSWORD": "p@ss'word\"long",
             "AMP_SECRET_KEY": "a{{ secret('AMP_API_KEY') }}",
             "AMP_API_KEY": "a{% raw %}",
-            "AWS_BUCKET_NAME": "b{# c #}",
+            "SNOWFLAKE_USER": "b{# c #}",
         },
         {"KESTRA_ADMIN_PASSWORD": "Aa1-${random.uuid}", "KESTRA_ENCRYPTION_KEY": "not base64"},
-        {"KESTRA_ADMIN_PASSWORD": "Short1"},
+        {"KESTRA_ADMIN_PASSWORD": "Short1", "KESTRA_ADMIN_USER": "a:d@example.com", "AWS_BUCKET_NAME": "s3://bucket/x"},
+        {"SNOWFLAKE_ACCOUNT": "org-account.snowflakecomputing.com", "AMP_START_DATE": "1767225600"},
     ],
-    ids=["most", "configuration", "short"],
+    ids=["most", "configuration", "short", "addresses"],
 )
 def test_every_malformed_setting_is_named_at_once_without_its_value(
     container: Container, given: dict[str, str]
@@ -240,14 +258,65 @@ def test_b36_a_dollar_that_compose_would_change_is_refused(container: Container)
 def test_lines_that_are_no_settings(container: Container) -> None:
     container.env_file(SERVER | PIPELINE)
     with (container.folder / ".env").open("a") as file:
-        file.write("\nAMP_SECRET='not closed\nMIIEvQIBADANBgkqhkiG==\nAMP_APIKEY=typo\n")
+        file.write("\nAMP_SECRET='not closed\nNUL=a\0b\n")
     said = container.refused()
     assert "line 14 is not NAME=value" in said
-    (container.folder / ".env").write_text((container.folder / ".env").read_text().replace("'not closed", "closed"))
-    told = container.start().stdout
-    assert "AMP_APIKEY" in told  # a misspelt name is shown
-    assert "AMP_SECRET," in told
-    assert "MIIE" not in told  # a line of a key is not
+    assert "line 15 is not NAME=value" in said
+    assert "closed" not in said
+
+
+def test_a_misspelt_setting_is_refused(container: Container) -> None:
+    container.env_file(SERVER | PIPELINE)
+    with (container.folder / ".env").open("a") as file:
+        file.write("AMP_APIKEY=x\nMIIEvQIBADANBgkqhkiG==\nCOMPOSE_PROFILES=\nDOCKER_HOST=x\n")
+    said = container.refused()
+    assert "AMP_APIKEY is no setting of this product, did you mean AMP_API_KEY?" in said
+    assert "a name (not shown) is no setting" in said
+    assert "MIIE" not in said  # a line of a key is not shown
+    assert said.count("\n  - ") == 2
+
+
+def test_what_tasks_and_rehearsals_set_is_refused_from_a_person(container: Container) -> None:
+    container.env_file(SERVER | PIPELINE | {"PIPELINE_NOW": "2026-01-01T00:00:00Z", "SNOWFLAKE_ROLE": "ACCOUNTADMIN"})
+    said = container.refused(QUERY_TAG="mine")
+    assert all(f"{name} is set by the pipeline itself" in said for name in NOT_FOR_PEOPLE)
+
+
+def test_one_aws_key_without_the_other_is_refused(container: Container) -> None:
+    for name in AWS_KEYS:
+        container.env_file(SERVER | PIPELINE | {name: "x"})
+        assert "AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY: give both, or none" in container.refused()
+
+
+def test_what_is_expected_is_told_as_it_is_written(container: Container) -> None:
+    """Messages were put in lower case, patterns and examples too."""
+    container.env_file(SERVER | PIPELINE | {"REPORTING_TIMEZONE": "London", "SNOWFLAKE_ACCOUNT": "https://x"})
+    said = container.refused()
+    assert "REPORTING_TIMEZONE must be a name of the time zone database, such as Europe/London" in said
+    assert "SNOWFLAKE_ACCOUNT must be ORGANIZATION-ACCOUNT, and no address" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["POSTGRES_PASSWORD='{}'", 'POSTGRES_PASSWORD="{}"', "POSTGRES_PASSWORD = {}", "export POSTGRES_PASSWORD={}",
+     "POSTGRES_PASSWORD={} # mine", "'POSTGRES_PASSWORD'={}", "POSTGRES_PASSWORD={0}\nPOSTGRES_PASSWORD={0}",
+     "POSTGRES_PASSWORD={0}\nAMP_API_KEY='one\nPOSTGRES_PASSWORD={0}\n'"],
+)  # fmt: skip
+def test_a_line_that_the_database_would_read_otherwise_is_refused(container: Container, line: str) -> None:
+    others = {name: value for name, value in (SERVER | PIPELINE).items() if name != "POSTGRES_PASSWORD"}
+    text = "".join(f"{name}={value}\n" for name, value in others.items())
+    container.env_file(text + line.format(SERVER["POSTGRES_PASSWORD"]) + "\n")
+    said = container.refused()
+    assert said.count("\n  - ") == 1
+    assert "POSTGRES_PASSWORD must stand once" in said
+
+
+def test_no_env_file_but_the_folder_that_compose_made(container: Container) -> None:
+    (container.folder / ".env").mkdir()
+    try:
+        assert ".env is a folder: rmdir .env" in container.refused()
+    finally:
+        (container.folder / ".env").rmdir()
 
 
 def test_the_private_key_is_tried(container: Container) -> None:
@@ -261,6 +330,46 @@ def test_the_private_key_is_tried(container: Container) -> None:
     assert f"{key} is missing" in container.refused(**{key: "/dev/null"})
 
 
+def _ec() -> bytes:
+    return _pem(ec.generate_private_key(ec.SECP256R1()), serialization.NoEncryption())
+
+
+def _small_rsa() -> bytes:
+    return _pem(rsa.generate_private_key(65537, 1024), serialization.NoEncryption())
+
+
+def _openssh() -> bytes:
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+
+
+def _unknown() -> bytes:
+    """PKCS #8 of an algorithm that nobody has: cryptography raises UnsupportedAlgorithm."""
+    der = bytes.fromhex("300f020100300606042a03040504020000")
+    name = b"PRIVATE KEY-----\n"  # in two parts: a test looks for keys in what is committed
+    return b"-----BEGIN " + name + base64.b64encode(der) + b"\n-----END " + name
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (_ec, "an RSA key"),
+        (_small_rsa, "2048 bits"),
+        (_openssh, "no PEM private key"),
+        (_unknown, "no PEM private key"),
+    ],
+)
+def test_a_key_that_snowflake_would_refuse(
+    container: Container, tmp_path: Path, make: Callable[[], bytes], why: str
+) -> None:
+    container.env_file(SERVER | PIPELINE)
+    (tmp_path / "key.p8").write_bytes(make())
+    said = container.refused(SNOWFLAKE_PRIVATE_KEY_FILE=str(tmp_path / "key.p8"))
+    assert why in said
+    assert "Traceback" not in said
+
+
 def test_the_containers_environment_wins_over_the_file(container: Container) -> None:
     container.env_file(SERVER | PIPELINE | {"DATA_DIR": "data", "LOG_DIR": "logs"})
     assert container.seen(DATA_DIR="/pipeline/data")["DATA_DIR"] == "/pipeline/data"
@@ -272,14 +381,67 @@ def test_what_is_not_a_setting_stays_as_it_is(container: Container) -> None:
     assert (seen["HTTPS_PROXY"], seen["JAVA_OPTS"], seen["HOME"]) == ("http://proxy:3128", "-Xmx1g", "/home/kestra")
 
 
-def test_a_demo_never_sees_the_settings_of_real_accounts(container: Container) -> None:
-    container.env_file(SERVER | PIPELINE | {"AWS_KMS_KEY_ID": "real", "AMP_SECRET_KEY": "real"})
-    (container.folder / "run/demo").mkdir()
-    demo = SERVER | PIPELINE | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(container.key), "AMP_SECRET_KEY": "made up"}
-    (container.folder / "run/demo/settings.json").write_text(json.dumps(demo))
-    seen = container.seen(AWS_ENDPOINT_URL_S3="https://real")
-    assert "real" not in {*seen.values(), decoded(seen, "AMP_SECRET_KEY")}
+def test_a_demo_reads_nothing_of_the_environment(container: Container) -> None:
+    container.env_file({"AWS_KMS_KEY_ID": "real"})
+    container.demo(SERVER | PIPELINE | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(container.key), "AMP_SECRET_KEY": "made-up"})
+    done = container.start(AWS_ENDPOINT_URL_S3="https://real")
+    assert "entrypoint: the DEMO" in done.stdout
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert decoded(seen, "AMP_SECRET_KEY") == "made-up"
+    assert not [value for value in seen.values() if "real" in value]
     assert seen["SNOWFLAKE_PRIVATE_KEY_FILE"] == str(container.key)
+    server = json.loads((container.folder / "dev/shm/server.json").read_text())
+    assert server == SERVER | {"STORAGE_DIR": "/app/storage/demo"}  # its state lies apart from that of accounts
+
+
+@pytest.mark.parametrize("name", ["AMP_API_KEY", "KESTRA_ADMIN_USER", "POSTGRES_PASSWORD"])
+def test_accounts_never_start_on_the_settings_of_a_demo_that_is_left(container: Container, name: str) -> None:
+    """A plain `docker compose down` leaves the demo's container, and with it the settings that it hands over."""
+    container.demo(SERVER | PIPELINE | {"SNOWFLAKE_PRIVATE_KEY_FILE": str(container.key)})
+    container.env_file({name: (SERVER | PIPELINE)[name]})
+    said = container.refused()
+    assert "docker compose --profile demo down" in said
+    assert said.count("\n  - ") == 1
+    shutil.copy(ROOT / ".env.example", container.folder / ".env")  # not filled in: no accounts
+    container.seen()
+
+
+READ = """
+import json
+from scripts.pipeline import settings
+for group in (settings.AmplitudeSettings, settings.BackupSettings):
+    print(json.dumps({k: getattr(v, "get_secret_value", lambda: str(v))() for k, v in settings.load(group)}))
+"""
+
+
+def at_a_terminal(container: Container, **environment: str) -> dict[str, str]:
+    """`docker compose exec --workdir /repository kestra python -m scripts.…`: it has the environment of the image."""
+    base = {"PATH": "/usr/bin:/bin", "HOME": "/h", "DEMO_SETTINGS": str(container.folder / "run/demo/settings.env")}
+    done = subprocess.run(
+        [sys.executable, "-c", READ], env=base | environment, cwd=container.folder, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    return json.loads(first) | json.loads(second)
+
+
+def test_a_command_in_the_container_reads_what_the_server_reads(container: Container) -> None:
+    """pydantic's own reader of `.env` puts variables in place of `${…}`, also within single quotes."""
+    container.env_file(SERVER | PIPELINE | {"AMP_SECRET_KEY": "'a${HOME}b$$c'", "DATA_DIR": "data"})
+    seen, read = container.seen(DATA_DIR="/pipeline/data"), at_a_terminal(container, DATA_DIR="/pipeline/data")
+    assert read["amp_secret_key"] == decoded(seen, "AMP_SECRET_KEY") == "a${HOME}b$$c"
+    assert read["data_dir"] == seen["DATA_DIR"] == "/pipeline/data"
+
+
+def test_a_command_in_the_demo_reads_what_the_demo_reads(container: Container) -> None:
+    container.env_file({"AMP_REGION": "us"})
+    demo = {"SNOWFLAKE_PRIVATE_KEY_FILE": str(container.key), "AMP_BASE_URL": "http://demo:1", "DATA_DIR": "/data/demo"}
+    container.demo(SERVER | PIPELINE | demo)
+    seen, read = container.seen(DATA_DIR="/data"), at_a_terminal(container, DATA_DIR="/data")
+    assert (read["amp_base_url"], read["data_dir"], read["amp_region"]) == ("http://demo:1", "/data/demo", "eu")
+    assert (seen["AMP_BASE_URL"], seen["DATA_DIR"]) == ("http://demo:1", "/data/demo")
+    assert "DEMO_SETTINGS" not in seen  # a task has what its flow gives it, and no file to read more from
 
 
 def test_without_a_command_it_only_checks(container: Container) -> None:

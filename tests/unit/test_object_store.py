@@ -8,7 +8,7 @@ import pytest
 
 from scripts.pipeline.errors import ConfigurationError, DamagedError, RetriableError
 from scripts.pipeline.object_store import ObjectStore, Slice
-from scripts.pipeline.settings import BucketSettings
+from scripts.pipeline.settings import BucketSettings, load
 from tests import s3
 
 MIB = 1024 * 1024
@@ -161,8 +161,8 @@ def test_a_failing_or_absent_store_is_retriable(bucket, store, monkeypatch, no_w
 
 def test_without_credentials_the_error_names_the_settings(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY", "unset")
-    with pytest.raises(ConfigurationError, match="Set both, or neither"):
-        ObjectStore(BucketSettings())
+    with pytest.raises(ConfigurationError, match="AWS_ACCESS_SECRET_KEY: give both, or none"):
+        load(BucketSettings)
     monkeypatch.setenv("AWS_ACCESS_SECRET_KEY", "unset")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

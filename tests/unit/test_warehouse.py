@@ -15,7 +15,6 @@ def settings(tmp_path):
     key_file = tmp_path / "key.p8"
     key_file.write_text("not read here")
     return SnowflakeSettings(
-        _env_file=None,
         snowflake_account="acme-eu",
         snowflake_user="AMPLITUDE_PIPELINE",
         snowflake_warehouse="AMPLITUDE_WH",
