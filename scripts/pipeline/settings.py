@@ -20,10 +20,10 @@ from scripts.pipeline.errors import ConfigurationError
 
 
 def shape(pattern: str, expected: str) -> AfterValidator:
-    """A text that matches as a whole; else the message says what is expected."""
+    """A text, or a secret, that matches as a whole; else the message says what is expected."""
 
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
+    def check(value: str | SecretStr) -> str | SecretStr:
+        if not re.fullmatch(pattern, value if isinstance(value, str) else value.get_secret_value()):
             message = f"must be {expected}"
             raise ValueError(message)
         return value
@@ -54,7 +54,9 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Prefix = Annotated[
     str, shape(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9._=-]+)*", "letters, digits and . _ = - with / inside only")
 ]
-Url = Annotated[str, shape(r"https?://[^\s/?#]+(/\S*)?", "an address that begins with https:// (or http://)")]
+_URL = shape(r"https?://[^\s/?#]+([/?]\S*)?", "an address that begins with https:// (or http://)")
+Url = Annotated[str, _URL]
+SecretUrl = Annotated[SecretStr, _URL]
 HostOrUrl = Annotated[
     str, shape(r"(https?://|(?!.*://))[^\s/?#]+(/\S*)?", "a host, or an address with https:// (or http://)")
 ]
@@ -129,8 +131,8 @@ class BackupSettings(Settings):
 class AlertSettings(Settings):
     """Where alerts go, and the dead man's switch. Both addresses are keys to what is behind them."""
 
-    alert_webhook_url: Optional[SecretStr] = None
-    heartbeat_url: Optional[SecretStr] = None
+    alert_webhook_url: SecretUrl | None = None
+    heartbeat_url: SecretUrl | None = None
 
 
 class KeySettings(Settings):

@@ -232,8 +232,9 @@ def test_all_that_is_missing_is_named_at_once(container: Container) -> None:
         {"KESTRA_ADMIN_PASSWORD": "Aa1-${random.uuid}", "KESTRA_ENCRYPTION_KEY": "not base64"},
         {"KESTRA_ADMIN_PASSWORD": "Short1", "KESTRA_ADMIN_USER": "a:d@example.com", "AWS_BUCKET_NAME": "s3://bucket/x"},
         {"SNOWFLAKE_ACCOUNT": "org-account.snowflakecomputing.com", "AMP_START_DATE": "1767225600"},
+        {"ALERT_WEBHOOK_URL": "hooks.example/T0/B0/key", "HEARTBEAT_URL": "https:///ping/key"},
     ],
-    ids=["most", "configuration", "short", "addresses"],
+    ids=["most", "configuration", "short", "addresses", "secrets"],
 )
 def test_every_malformed_setting_is_named_at_once_without_its_value(
     container: Container, given: dict[str, str]
