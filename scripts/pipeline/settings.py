@@ -240,5 +240,5 @@ def load(kind: type[S]) -> S:
         wrong += problems(error)
     if wrong:
         message = f"settings: {'; '.join(wrong)}. Set them in .env (see .env.example) and start again."
-        raise ConfigurationError(message)
+        raise ConfigurationError(message) from None
     return settings
