@@ -19,7 +19,7 @@ from pathlib import Path
 from scripts.pipeline.backup_store import BackupStore, syncing
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import ConfigurationError, PipelineError, TooLargeError
+from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError, TooLargeError
 from scripts.pipeline.export_api import MAX_REQUESTS, Answer, ExportClient, Patience
 from scripts.pipeline.exported import Exported, Recorder, check_archive, manifest_line, written
 from scripts.pipeline.hours import Window, parse_hour, plan_windows
@@ -27,6 +27,9 @@ from scripts.pipeline.records import PlanLine, read_lines, write_lines
 from scripts.pipeline.settings import AmplitudeSettings, BackupSettings, KeySettings, PlanSettings, load
 
 log = logging.getLogger("pipeline")
+# A request may take half an hour and be tried five times: both fit into the flow's timeout of 6 h for this task, so
+# that a server that hangs cannot take along what was exported before it did.
+ASK_FOR = 3 * 3600  # seconds
 COUNTS = (
     *("hours", "exported", "empty", "young", "errors"),
     *("events", "bytes", "repeats", "quarantined", "requests", "retries", "splits"),
@@ -53,6 +56,7 @@ class Exporter:
         self._windows: queue.SimpleQueue[Window] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Exported | Failed | BaseException | Counter[str]] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._until = time.monotonic() + ASK_FOR
         self._downloads: set[Path] = set()
         self.counts: Counter[str] = Counter()
 
@@ -81,8 +85,10 @@ class Exporter:
                 path.unlink(missing_ok=True)
 
     def _work(self) -> None:
-        client = ExportClient(self._settings, self._backup.room, self._patience)
+        counts: Counter[str] = Counter()
         try:
+            client = ExportClient(self._settings, self._backup.room, self._patience)
+            counts = client.counts
             while not self._stopped.is_set():
                 try:
                     window = self._windows.get_nowait()
@@ -92,9 +98,12 @@ class Exporter:
                     self._results.put(result)
         except BaseException as error:  # noqa: BLE001 (raised again by results())
             self._results.put(error)
-        self._results.put(client.counts)
+        self._results.put(counts)
 
     def _ask(self, client: ExportClient, window: Window) -> Iterator[Exported | Failed]:
+        if time.monotonic() > self._until:
+            yield Failed(window, RetriableError(f"{window}: not asked for, {ASK_FOR // 3600} h of asking are over."))
+            return
         download = self._backup.temporary(window, self._tag)
         self._downloads.add(download)
         try:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import stat
+import struct
 import sys
 import zipfile
 import zlib
@@ -33,9 +34,13 @@ MAX_MEMBERS = 10_000
 MAX_RATIO = 200  # unpacked to received bytes; real exports have 11, one layer of gzip reaches 1000
 RATIO_MATTERS_FROM = 64 * 2**20  # unpacked bytes; below, a high ratio harms nobody
 BLOCK = 2**17  # stays in a core's cache: a third faster than 1 MiB
-_NAME = re.compile(r"(?P<project>\d+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})#(?P<number>\d+)\.json\.gz")
+_NAME = re.compile(
+    r"(?P<project>\d{1,18})_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})#(?P<number>\d{1,6})\.json\.gz", re.ASCII
+)
 
 _ISAL_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub says an instance
+# All that zipfile and gzip were seen to raise over changed bytes (OSError: a place before the file's beginning).
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, _ISAL_ERROR, struct.error, OSError, EOFError, ValueError, RuntimeError)
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,21 +74,24 @@ class CheckedHour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_members(archive: Path, window: Window, project: int) -> list[Member]:
-    """The data members of a ZIP, by hour and number; markers (`…_complete`) and folders are left out.
+    """The data members of a ZIP, by hour and number; markers (`…_complete`), folders and empty members are left out.
 
     Raises DamagedError for anything that an export of this window cannot hold, ConfigurationError for other projects.
     """
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            promised = _promised(file)
+    except _UNREADABLE as error:
         raise DamagedError(f"the archive is not a whole ZIP ({type(error).__name__}).") from None
+    if promised not in {len(entries), 0xFFFF}:  # 0xFFFF: the number stands elsewhere (ZIP64)
+        raise DamagedError(f"the archive lists {len(entries)} of its {promised} members.")
     if len(entries) > MAX_MEMBERS:
         raise DamagedError(f"the archive has {len(entries)} members, more than {MAX_MEMBERS}.")
     members: dict[tuple[datetime, int], Member] = {}
     for index, entry in enumerate(entries):
         _refuse_unsafe(entry, index)
-        if entry.is_dir() or not entry.filename.endswith(".json.gz"):
+        if not entry.filename.endswith(".json.gz") and (not entry.file_size or entry.filename.endswith("_complete")):
             continue
         member = _named(archive, entry, index)
         if member.project != project:
@@ -100,10 +108,23 @@ def list_members(archive: Path, window: Window, project: int) -> list[Member]:
     return [members[place] for place in sorted(members)]
 
 
+def _promised(file: zipfile.ZipFile) -> int:
+    """How many members the end of a ZIP says that it has; zipfile itself takes a directory that is cut for whole."""
+    assert file.fp
+    file.fp.seek(-12 - len(file.comment), io.SEEK_END)
+    return int.from_bytes(file.fp.read(2), "little")
+
+
 def _refuse_unsafe(entry: zipfile.ZipInfo, index: int) -> None:
     """Names are not shown: an archive that is not Amplitude's may hold anything in them."""
     pieces = entry.filename.replace("\\", "/").split("/")
-    if entry.filename.startswith(("/", "\\")) or ".." in pieces or ":" in pieces[0] or "\\" in entry.filename:
+    if (
+        entry.filename.startswith(("/", "\\"))
+        or not entry.filename
+        or ".." in pieces
+        or ":" in pieces[0]
+        or "\\" in entry.filename
+    ):
         raise DamagedError(f"member {index} of the archive has an unsafe path.")
     if stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise DamagedError(f"member {index} of the archive is a link or a device.")
@@ -264,7 +285,7 @@ class _Source(io.RawIOBase):
                 self._received = archive.getinfo(self._member.name).compress_size
                 with igzip.IGzipFile(fileobj=self) as unpacked:  # type: ignore[no-untyped-call]
                     yield from self._whole_lines(unpacked)
-        except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, _ISAL_ERROR) as error:
+        except _UNREADABLE as error:
             raise DamagedError(f"{shown(self._member)} is damaged ({type(error).__name__}).") from None
 
     def _whole_lines(self, unpacked: io.BufferedIOBase) -> Iterator[bytes]:

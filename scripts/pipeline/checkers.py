@@ -7,6 +7,7 @@ little, and ends when its stdin does, however its parent ended.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import queue
 import signal
@@ -23,6 +24,7 @@ import msgspec
 from scripts.pipeline import errors
 from scripts.pipeline.archive import CheckedHour, Member, check_hour
 
+log = logging.getLogger("pipeline")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +48,7 @@ class Checkers:
     def __init__(self, prefix: str, work: Path) -> None:
         self._prefix = prefix
         self._work = work
+        self._closed = False
         self._tasks: queue.SimpleQueue[tuple[Future[CheckedHour], list[Member]]] = queue.SimpleQueue()
         self._helper = subprocess.Popen(
             [sys.executable, "-m", "scripts.pipeline.checkers"],
@@ -67,6 +70,7 @@ class Checkers:
 
     def close(self) -> None:
         gc.enable()
+        self._closed = True
         self._helper.kill()
         self._helper.wait()
 
@@ -92,7 +96,12 @@ class Checkers:
         except BrokenPipeError:
             line = b""
         if not line:
-            raise RuntimeError(f"the helper process that checks archives ended ({self._helper.wait()}): out of memory?")
+            if not self._closed:  # else: nobody waits any more
+                log.warning(
+                    "The helper that checks archives ended (%d; out of memory?). Going on without it.",
+                    self._helper.wait(),
+                )
+            return self._check_here(members)
         answer = msgspec.json.decode(line, type=_Answer)
         if answer.checked is None:
             raise getattr(errors, answer.error)(answer.message)

@@ -38,6 +38,7 @@ _NESTED = {
 MAX_LINE = 16 * 2**20  # bytes, without the newline
 MAX_BAD_LINES = 10_000
 MAX_UNKNOWN_KEYS = 100
+_OPEN, _CLOSE = b"{}"
 _NUL = re.compile(rb"\\u0000")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REAL_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped backslash before `u0000` is plain text
@@ -99,9 +100,9 @@ class LineTally:
         try:
             if len(chunk) <= MAX_LINE and not _NUL.search(chunk) and (chunk.isascii() or chunk.decode()):
                 lines = _count_lines(chunk)
-                events: list[Any] = _USUAL_DECODER.decode_lines(chunk)
-                # Equal unless two objects share a line or one spans lines, which msgspec lets pass.
-                if len(events) == lines and "" not in [event.uuid for event in events]:
+                events: list[Any] = _USUAL_DECODER.decode_lines(chunk) if lines else []
+                # More events than lines when two share a line, which msgspec lets pass.
+                if lines == len(events) > 0 and "" not in [event.uuid for event in events]:
                     self._line += lines
                     self._take(events)
                     return
@@ -147,11 +148,16 @@ def _span(so_far: tuple[str, str], times: list[str | None]) -> tuple[str, str]:
 
 
 def _count_lines(chunk: bytes) -> int:
+    """0 unless each line begins with `{` and ends with `}`: then no object spans two lines, and none is blank."""
     lines = position = 0
     find = chunk.find  # three times faster than count() on lines of 2 kB
-    while position := find(b"\n", position) + 1:
+    last = len(chunk) - 1
+    while (end := find(b"\n", position, last)) >= 0:
+        if chunk[position] != _OPEN or chunk[end - 1] != _CLOSE:
+            return 0
         lines += 1
-    return lines + (not chunk.endswith(b"\n"))
+        position = end + 1
+    return lines + 1 if chunk[position] == _OPEN else 0
 
 
 def _fault(line: bytes) -> str:

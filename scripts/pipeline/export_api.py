@@ -44,6 +44,7 @@ MAX_REQUESTS = 4  # at once; Amplitude's REST APIs together allow 5
 BLOCK = 256 * 1024
 ROOM_EVERY = 64 * 2**20  # bytes between two looks at the free disk space
 _KEPT_HEADERS = ("Date", "Content-Type", "Content-Length", "Content-Disposition", "ETag", "Last-Modified")
+SPLIT_AFTER = 2  # tries of a window of several hours whose answer is cut, late or damaged
 _SAVE_BY_S3 = "If it stays so, export this hour by Amplitude's own S3 export (Destinations > Amazon S3)."
 
 
@@ -73,7 +74,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _LaterError(RetriableError):
-    """Carries the server's Retry-After, seconds."""
+    """The server is busy or away, whatever it is asked for. Carries its Retry-After, seconds."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -98,7 +99,8 @@ class ExportClient:
         self._base = (settings.amp_base_url or HOSTS[settings.amp_region]).rstrip("/")
         if "://" not in self._base:
             self._base = f"https://{self._base}"
-        self._where = f"project {settings.amp_project_id} at {urlsplit(self._base).hostname}"
+        self._host = _host(self._base)
+        self._where = f"project {settings.amp_project_id} at {self._host}"
         self._room = room
         self._patience = patience
         self._sleep = sleep
@@ -115,11 +117,15 @@ class ExportClient:
 
         `accept` may raise DamagedError: then the download is tried again like one that was cut. Raises TooLargeError
         (ask for less), ConfigurationError, and after the last try RetriableError or DamagedError.
+
+        Several hours whose answer fails twice are asked for in pieces: one bad hour must not take the others along.
         """
         for tries in range(1, self._patience.tries + 1):
             try:
                 return accept(self._ask(window, target))
             except (RetriableError, DamagedError) as error:
+                if len(window) > 1 and tries == SPLIT_AFTER and not isinstance(error, _LaterError):
+                    raise TooLargeError(f"{window}: {error} Tried {tries} times.") from None
                 if tries == self._patience.tries:
                     raise type(error)(f"{window}: {error} Tried {tries} times; the hours stay open.") from None
                 wait = self._wait(tries, error)
@@ -130,9 +136,9 @@ class ExportClient:
 
     def _wait(self, tries: int, error: PipelineError) -> float:
         after = error.after if isinstance(error, _LaterError) else None
-        if after is None:
+        if after is None or after <= 0:
             after = self._patience.backoff * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311
-        return min(max(after, 0), self._patience.longest_wait)
+        return min(after, self._patience.longest_wait)
 
     def _ask(self, window: Window, target: Path) -> Answer:
         self.counts["requests"] += 1
@@ -149,12 +155,15 @@ class ExportClient:
                     raise self._refusal(window, response)
                 size = self._download(window, response, target, started) if response.status_code == 200 else 0
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise RetriableError(f"{self._where}: the connection failed ({_cause(error)}).") from None
+            problem = f"{self._where}: the connection failed ({_cause(error)})."
+            if isinstance(error, requests.ConnectionError):  # nobody there: asking for less would not help
+                raise _LaterError(problem) from None
+            raise RetriableError(problem) from None
         server_time = _http_date(response.headers.get("Date"))
         return Answer(
             window_start=f"{window.start:%Y-%m-%dT%H}",
             window_end=f"{window.end:%Y-%m-%dT%H}",
-            host=urlsplit(self._base).hostname or "",
+            host=self._host,
             status=response.status_code,
             exported_at=utc_text(datetime.now(UTC)),
             server_time=utc_text(server_time) if server_time else "",
@@ -223,9 +232,21 @@ def _retry_after(response: requests.Response) -> float | None:
 def _http_date(value: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value or "")
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _host(base: str) -> str:
+    """Raises ConfigurationError for an address that no request can go to."""
+    try:
+        parts = urlsplit(base)
+        host = parts.hostname if parts.scheme in {"http", "https"} and parts.port != 0 else None
+    except ValueError:  # of urlsplit, and of `port`
+        host = None
+    if not re.fullmatch(r"[\w.:-]+", host or ""):
+        raise ConfigurationError("AMP_BASE_URL is not an address: write https://HOST, or leave it out.")
+    return host or ""
 
 
 def _kind(head: bytes) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import zipfile
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scripts.pipeline import archive as archives
 from scripts.pipeline import event_lines
 from scripts.pipeline.archive import check_member, list_members, uuid_figures
+from scripts.pipeline.errors import PipelineError
 from scripts.pipeline.hours import Window
 from tests.exports import KEYS, PROJECT, event, member_name, zipped
 
@@ -45,6 +47,8 @@ bad = st.sampled_from(
         event("x", city="\ud800"),
         b"\xff",
         b"x" * (LONGEST + 1),
+        b'{"uuid":"x"}{"uuid":"y"}',
+        b'{"uuid":\n"z"}',  # two lines
     ]
 )
 blank = st.sampled_from([b"", b"  ", b"\r"])
@@ -58,6 +62,7 @@ def test_a_member_is_counted_by_definition(tmp_path, monkeypatch, lines, block, 
     monkeypatch.setattr(archives, "MAX_LINE", LONGEST)
     monkeypatch.setattr(event_lines, "MAX_LINE", LONGEST)
     text = b"\n".join(lines) + (b"\n" if newline else b"")
+    lines = text.split(b"\n")
     middle = len(text) // 2 if halves else len(text)
     content = gzip.compress(text[:middle]) + (gzip.compress(text[middle:]) if halves else b"")
     (tmp_path / "a.zip").write_bytes(zipped({member_name(3): content}))
@@ -84,6 +89,30 @@ def test_a_member_is_counted_by_definition(tmp_path, monkeypatch, lines, block, 
     else:
         assert result.cleaned == ""
         assert part.sha256 == (hashlib.sha256(content).hexdigest() if part.key else "")
+
+
+CHANGED = {member_name(3): gzip.compress(event("a")), member_name(3, 1): gzip.compress(event("b"))}
+places = st.integers(0, len(zipped(CHANGED)) - 1) | st.integers(1, 250).map(lambda place: -place)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=3),
+    cut=st.tuples(places, st.integers(0, 20)),
+    packing=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]),
+)
+def test_b11_a_changed_archive_is_refused_or_whole(tmp_path, changes, cut, packing):
+    content = bytearray(zipped(CHANGED, compression=packing))
+    for place, value in changes:
+        content[place % len(content)] = value
+    del content[cut[0] : cut[0] + cut[1]]
+    (tmp_path / "a.zip").write_bytes(content)
+    try:
+        members = list_members(tmp_path / "a.zip", Window(HOUR, HOUR), PROJECT)
+        rows = sum(check_member(member, "p", tmp_path)[0].part.rows for member in members)
+    except PipelineError:
+        return
+    assert rows == len(CHANGED) or not members  # extract refuses an archive without any
 
 
 def _is_event(line: bytes) -> bool:

@@ -98,6 +98,22 @@ def test_other_names_are_refused(tmp_path, name):
         listed(tmp_path / "a.zip", zipped({name: GOOD}))
 
 
+@pytest.mark.parametrize("name", [f"{PROJECT}_{DAY}_3#0.json.zst", f"{PROJECT}_{DAY}_3#0.JSON.GZ", "events.json"])
+def test_a_member_that_may_hold_events_is_never_left_out(tmp_path, name):
+    with pytest.raises(DamagedError, match="is not named"):
+        listed(tmp_path / "a.zip", zipped({member_name(4): GOOD, name: GOOD}))
+
+
+def test_b11_a_directory_that_lists_less_than_the_archive_has_is_damaged(tmp_path):
+    content = bytearray(zipped({member_name(3): GOOD, member_name(3, 1): GOOD}))
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 12 : end + 16] = (int.from_bytes(content[end + 12 : end + 16], "little") // 2).to_bytes(4, "little")
+    start = content.index(b"PK\x01\x02")
+    del content[start : start + (end - start) // 2]
+    with pytest.raises(DamagedError, match="lists 1 of its 2 members"):
+        listed(tmp_path / "a.zip", bytes(content))
+
+
 def test_an_hour_that_was_not_asked_for_is_refused(tmp_path):
     """25 hours instead of a day is how the documentation's own example ends."""
     with pytest.raises(DamagedError, match="holds hour 2026-09-25T00, which was not asked for"):
@@ -215,6 +231,20 @@ def test_b15_a_line_over_16_mib_is_taken_out_without_being_held(tmp_path):
     assert checked(tmp_path, event("a") + b"\n" + fits + b"\n").part.bad_lines == []
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [event("a"), b"", event("x") + event("y")],
+        [event("x") + event("y"), event("a").replace(b',"event_id"', b',\n"event_id"')],
+    ],
+)
+def test_b15_two_events_on_a_line_are_found_where_the_numbers_of_lines_and_events_agree(tmp_path, lines):
+    result = checked(tmp_path, b"\n".join([*lines, event("b")]) + b"\n")
+    together = lines.index(event("x") + event("y")) + 1
+    assert together in [bad.line for bad in result.part.bad_lines]
+    assert b'"y"' not in gzip.decompress(Path(result.cleaned).read_bytes())
+
+
 def test_a_cleaned_part_is_named_by_its_lines_and_always_the_same(tmp_path):
     lines = event("a") + b"\nbad\n" + event("b") + b"\n"
     first, second = checked(tmp_path, lines), checked(tmp_path, lines)
@@ -278,6 +308,20 @@ def test_the_helper_process_checks_like_this_one_and_passes_errors_on(tmp_path):
                 checkers.check(bad)
     finally:
         checkers.close()
+
+
+def test_without_its_helper_process_this_one_goes_on(tmp_path, caplog):
+    members = listed(
+        tmp_path / "a.zip",
+        zipped({member_name(hour): packed([event("a", f"{DAY}T{hour:02}")]) for hour in range(24)}),
+    )
+    checkers = Checkers("p", tmp_path)
+    try:
+        checkers._helper.kill()
+        assert [hour.members[0].member for hour in checkers.check(members)] == members
+    finally:
+        checkers.close()
+    assert "helper" in caplog.text
 
 
 def test_the_helper_process_ends_when_its_parent_is_killed(tmp_path):

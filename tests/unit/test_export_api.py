@@ -74,6 +74,28 @@ def test_retry_after_is_capped(server, caller, form):
     assert caller.slept == [WAITS.longest_wait]
 
 
+@pytest.mark.parametrize("after", ["0", "Mon, 01 Jan 2001 00:00:00 GMT", "Mon, 01 Jan 99999999999 00:00:00 GMT"])
+def test_a_retry_after_that_is_no_time_to_wait_is_not_an_order_to_hammer(tmp_path, after):
+    busy = f"HTTP/1.1 429 Slow\r\nRetry-After: {after}\r\nContent-Length: 0\r\n\r\n".encode()
+    with answering(*[busy] * 4) as url:
+        caller = Caller(url, tmp_path / "download")
+        with pytest.raises(RetriableError, match="answered 429"):
+            caller.ask()
+    assert [2 <= caller.slept[0] <= 4, 4 <= caller.slept[1] <= 8, 8 <= caller.slept[2] <= 16] == [True] * 3
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -2300", "now"])
+def test_a_date_that_is_none_is_no_fact(tmp_path, date):
+    with answering(f"HTTP/1.1 404 None\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as url:
+        assert Caller(url, tmp_path / "download").ask().server_time == ""
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://[::1", "http://host:99999", "http://a b", "https:///export"])
+def test_an_address_that_is_none_is_a_wrong_setting(url):
+    with pytest.raises(ConfigurationError, match="AMP_BASE_URL is not an address"):
+        ExportClient(settings(url), print)
+
+
 def test_waits_double_with_jitter_and_end(server, caller):
     server.program({"do": "status", "status": 503})
     with pytest.raises(

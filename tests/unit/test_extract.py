@@ -243,6 +243,37 @@ def test_one_failing_hour_does_not_take_the_others_along(day):
     assert "answered 503" in result.lines[f"{DAY}T05"].error
 
 
+@pytest.mark.parametrize("fault", [{"do": "corrupt_gzip"}, {"do": "cut", "share": 0.5, "length": "chunked"}])
+def test_one_damaged_hour_does_not_take_its_day_along(day, fault):
+    """Hours of a day are asked for together; after two bad answers the window is asked for in halves."""
+    day.program(fault | {"hours": [f"{DAY}T05"]})
+    result = day.run()
+    assert result.outcomes() == {"exported": [hour for hour in range(24) if hour != 5], "error": [5]}
+    assert len(result.uuids()) == 23 * 3
+    assert day.asked().count("00..23") == 2
+
+
+def test_a_server_that_is_busy_is_not_asked_for_less(day):
+    day.program({"do": "status", "status": 503})
+    assert day.run().outcomes() == {"error": list(range(24))}
+    assert day.asked() == ["00..23"] * day.patience.tries
+
+
+def test_what_was_exported_before_a_server_hung_is_kept(day, monkeypatch):
+    day.program({"do": "delay", "seconds": 0.5, "hours": [f"{DAY}T03"]})
+    monkeypatch.setattr("scripts.extract.ASK_FOR", 0.4)
+    monkeypatch.setattr("scripts.extract.MAX_REQUESTS", 1)
+    result = day.run([3, 5])
+    assert result.outcomes() == {"exported": [3], "error": [5]}
+    assert "not asked for" in result.lines[f"{DAY}T05"].error
+
+
+def test_a_client_that_cannot_be_made_ends_the_run(day, monkeypatch):
+    monkeypatch.setenv("AMP_BASE_URL", "http://[::1")
+    with pytest.raises(ConfigurationError, match="AMP_BASE_URL"):
+        day.run([3])
+
+
 def test_at_most_four_requests_are_under_way(tmp_path, monkeypatch):
     with bench(a_day(), tmp_path, monkeypatch) as day:
         day.program({"do": "delay", "seconds": 0.05}, {"do": "rate_limit", "concurrent": 4})
