@@ -18,13 +18,11 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from entrypoint import REPOSITORY
 from kestra_api import Kestra, KestraError
-from loader import NAMESPACE, PASSWORD, USER
-
-sys.path.insert(0, str(REPOSITORY))
+from loader import PASSWORD, USER
 
 from scripts.pipeline import env_file
+from scripts.pipeline.project import NAMESPACE
 
 DEMO_FILE = Path(os.environ[env_file.DEMO_SETTINGS])  # on a tmpfs that is gone when the stand-ins are
 STATE = Path("/demo")

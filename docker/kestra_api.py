@@ -60,7 +60,7 @@ class Kestra:
         refused: list[str] = []
         warned: list[str] = []
         for name, source in sources.items():  # one at a time: the many-in-one form cuts at every `---`
-            for found in self._call("POST", "flows/validate", data=source.encode(), headers=YAML).json():
+            for found in self._json("POST", "flows/validate", data=source.encode(), headers=YAML):
                 errors = [found["constraints"]] if found.get("constraints") else []
                 errors += [str(each.get("message") or each) for each in found.get("errors") or []]  # 2.x
                 refused += [f"{name}: {error.strip()}" for error in errors]
@@ -70,12 +70,12 @@ class Kestra:
 
     def flows(self, namespace: str) -> list[str]:
         """The ids of a namespace's flows."""
-        return [flow["id"] for flow in self._call("GET", f"flows/{namespace}").json()]
+        return [flow["id"] for flow in self._json("GET", f"flows/{namespace}")]
 
     def flow(self, namespace: str, flow: str) -> str | None:
         """A flow's source, or None."""
-        answer = self._call("GET", f"flows/{namespace}/{flow}", params={"source": "true"}, missing_is_fine=True)
-        return None if answer.status_code == HTTPStatus.NOT_FOUND else str(answer.json()["source"])
+        found = self._json("GET", f"flows/{namespace}/{flow}", params={"source": "true"}, missing_is_fine=True)
+        return found and str(found["source"])
 
     def create_flow(self, source: str) -> None:
         self._call("POST", "flows", data=source.encode(), headers=YAML)
@@ -101,8 +101,8 @@ class Kestra:
 
     def value(self, namespace: str, key: str) -> Any:  # noqa: ANN401 (any JSON)
         """A value of the KV store, or None."""
-        answer = self._call("GET", f"namespaces/{namespace}/kv/{key}", missing_is_fine=True)
-        return None if answer.status_code == HTTPStatus.NOT_FOUND else answer.json()["value"]
+        found = self._json("GET", f"namespaces/{namespace}/kv/{key}", missing_is_fine=True)
+        return found and found["value"]
 
     def put_value(self, namespace: str, key: str, value: object) -> None:
         headers = {"Content-Type": "text/plain"}
@@ -111,14 +111,14 @@ class Kestra:
     def run(self, namespace: str, flow: str, inputs: Mapping[str, str]) -> str:
         """Starts a run with one input or more; returns the execution's id."""
         parts = {name: (None, value) for name, value in inputs.items()}
-        return str(self._call("POST", f"executions/{namespace}/{flow}", files=parts).json()["id"])
+        return str(self._json("POST", f"executions/{namespace}/{flow}", files=parts)["id"])
 
     def states(self, execution: str, seconds: float, pause: float = 2) -> Iterator[str]:
         """An execution's states as they change; the last one is final."""
         deadline = time.monotonic() + seconds
         state = ""
         while time.monotonic() < deadline:
-            now = str(self._call("GET", f"executions/{execution}").json()["state"]["current"])
+            now = str(self._json("GET", f"executions/{execution}")["state"]["current"])
             if now != state:
                 yield now
             if (state := now) in ENDED:
@@ -126,6 +126,17 @@ class Kestra:
             time.sleep(pause)
         message = f"execution {execution} is still {state} after {seconds:.0f} s"
         raise KestraError(message)
+
+    def _json(self, method: str, path: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """What the call answers; None when it is not there and need not be."""
+        answer = self._call(method, path, **arguments)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        try:
+            return answer.json()
+        except ValueError:
+            message = f"{method} {path}: no answer of Kestra's API (no JSON): what else listens at {self._url}?"
+            raise KestraError(message) from None
 
     def _call(self, method: str, path: str, *, missing_is_fine: bool = False, **arguments: Any) -> requests.Response:  # noqa: ANN401
         try:
@@ -138,7 +149,7 @@ class Kestra:
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             raise KestraError("Kestra refuses KESTRA_ADMIN_USER and KESTRA_ADMIN_PASSWORD (401): was .env edited since "
                               "Kestra started? docker compose restart postgres kestra")  # fmt: skip
-        if not (answer.ok or (missing_is_fine and answer.status_code == HTTPStatus.NOT_FOUND)):
+        if not (answer.status_code // 100 == 2 or (missing_is_fine and answer.status_code == HTTPStatus.NOT_FOUND)):
             message = f"{method} {path}: Kestra answers {answer.status_code}: {_words(answer)}"
             raise KestraError(message)
         return answer

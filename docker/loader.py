@@ -21,50 +21,56 @@ import yaml
 from entrypoint import REPOSITORY, read_settings
 from kestra_api import Kestra, KestraError
 
-NAMESPACE = "analytics.amplitude"
+from scripts.pipeline.errors import ConfigurationError
+from scripts.pipeline.project import FOLDERS, NAMESPACE, flow_files, namespace_files
+
 USER, PASSWORD = "KESTRA_ADMIN_USER", "KESTRA_ADMIN_PASSWORD"
 MARK = ("managed_by", "amplitude-pipeline")
 FILES_KEY = "amplitude-pipeline.files"  # in the KV store: the paths that we put
-# The laptop engine takes the same (local/engine.py); a test compares the two.
-NAMESPACE_FOLDERS = ("scripts", "dbt", "snowflake")
-NOT_UPLOADED = {"__pycache__", "target", "logs", "dbt_packages"}
-
-
-class RefusedError(Exception):
-    """Flows or settings cannot be loaded as they are; the message says which and why."""
 
 
 def read_flows(folder: Path) -> dict[str, str]:
     """Flow id to source, each after the flows that it calls."""
     sources: dict[str, str] = {}
     calls: dict[str, set[str]] = {}
-    for file in sorted(folder.glob("*.yml")):
-        source = file.read_text(encoding="utf-8")
+    for file in flow_files(folder):
         try:
-            flow = yaml.safe_load(source)
-        except yaml.YAMLError as error:
-            message = f"{file.name} is not YAML: {error}"
-            raise RefusedError(message) from None
-        if not isinstance(flow, dict) or (flow.get("namespace"), flow.get("id")) != (NAMESPACE, file.stem):
-            message = f"{file.name} must hold one flow with id {file.stem} and namespace {NAMESPACE}"
-            raise RefusedError(message)
-        if not has_mark(flow):
-            message = f"{file.name} lacks the label {MARK[0]}: {MARK[1]}, by which the loader knows its own flows"
-            raise RefusedError(message)
-        sources[file.stem] = source
-        calls[file.stem] = set(_flow_ids(flow))
+            sources[file.stem] = file.read_text(encoding="utf-8")
+            calls[file.stem] = _calls(yaml.safe_load(sources[file.stem]), file.stem)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, a date that is none, or ours
+            message = f"{file.name} cannot be loaded: {error}"
+            raise ConfigurationError(message) from None
+        except RecursionError:
+            message = f"{file.name} cannot be loaded: an alias (*name) stands inside of what it names (&name)"
+            raise ConfigurationError(message) from None
     if not sources:
         message = f"no flow in {folder}: is the repository mounted?"
-        raise RefusedError(message)
+        raise ConfigurationError(message)
     order = graphlib.TopologicalSorter({flow: called & set(sources) - {flow} for flow, called in calls.items()})
-    return {flow: sources[flow] for flow in order.static_order()}
+    try:
+        return {flow: sources[flow] for flow in order.static_order()}
+    except graphlib.CycleError as error:
+        message = f"flows call each other in a circle, so none can be the first: {' <- '.join(error.args[1])}"
+        raise ConfigurationError(message) from None
+
+
+def _calls(flow: object, name: str) -> set[str]:
+    """The flows that a flow calls. ValueError: it cannot be ours."""
+    if not isinstance(flow, dict) or (flow.get("namespace"), flow.get("id")) != (NAMESPACE, name):
+        message = f"it must hold one flow with id {name} and namespace {NAMESPACE}"
+        raise ValueError(message)
+    if not has_mark(flow):
+        message = f"it lacks the label {MARK[0]}: {MARK[1]}, by which the loader knows its own flows"
+        raise ValueError(message)
+    return set(_flow_ids(flow))
 
 
 def has_mark(flow: Mapping[str, Any]) -> bool:
-    labels = flow.get("labels") or {}
-    if isinstance(labels, list):  # Kestra takes a list of {key, value} as well
-        labels = {label.get("key"): label.get("value") for label in labels}
-    return bool(labels.get(MARK[0]) == MARK[1])
+    labels = flow.get("labels")
+    if isinstance(labels, dict):
+        return bool(labels.get(MARK[0]) == MARK[1])
+    # Kestra takes a list of {key, value} as well.
+    return isinstance(labels, list) and {"key": MARK[0], "value": MARK[1]} in labels
 
 
 def _flow_ids(part: object) -> Iterator[str]:
@@ -78,19 +84,27 @@ def _flow_ids(part: object) -> Iterator[str]:
 
 
 def read_files(root: Path) -> dict[str, bytes]:
-    """Path below the namespace to content: scripts, dbt project and DDL without what is built."""
-    paths = (path for folder in NAMESPACE_FOLDERS for path in sorted((root / folder).rglob("*")) if path.is_file())
-    relative = ((path, path.relative_to(root)) for path in paths)
-    return {
-        name.as_posix(): path.read_bytes()
-        for path, name in relative
-        if not any(part in NOT_UPLOADED or part.startswith(".") for part in name.parts)
-    }
+    """Path below the namespace to content. A folder that is not there is no reason to remove its files from Kestra."""
+    files = {name: (root / name).read_bytes() for name in namespace_files(root)}
+    empty = [folder for folder in FOLDERS if not any(name.startswith(f"{folder}/") for name in files)]
+    if empty:
+        message = f"no file in {', '.join(f'{folder}/' for folder in empty)}: is the whole repository mounted?"
+        raise ConfigurationError(message)
+    return files
+
+
+def our_files(kestra: Kestra) -> set[str]:
+    """The paths that an earlier load put, as the KV store has them. They may be removed, so they are looked at."""
+    listed = kestra.value(NAMESPACE, FILES_KEY) or []
+    if isinstance(listed, list) and all(isinstance(path, str) and path.split("/")[0] in FOLDERS for path in listed):
+        return set(listed)
+    message = f"the KV value {FILES_KEY} is not what the loader wrote: delete it in the UI, and run the loader again"
+    raise ConfigurationError(message)
 
 
 def load_files(kestra: Kestra, files: Mapping[str, bytes]) -> str:
     """Puts changed files and removes those of ours that are gone; returns what it did."""
-    ours = set(kestra.value(NAMESPACE, FILES_KEY) or [])
+    ours = our_files(kestra)
     if not set(files) <= ours:
         # Named before they are put: a loader that dies here loses track of none.
         kestra.put_value(NAMESPACE, FILES_KEY, sorted(ours | set(files)))
@@ -110,8 +124,7 @@ def load_flows(kestra: Kestra, flows: Mapping[str, str]) -> str:
     created, updated = [], []
     there = set(kestra.flows(NAMESPACE))
     for flow, source in flows.items():
-        if flow not in there:
-            kestra.create_flow(source)
+        if flow not in there and _created(kestra, flow, source):
             created.append(flow)
         elif (kestra.flow(NAMESPACE, flow) or "").strip() != source.strip():  # some versions store it trimmed
             kestra.update_flow(NAMESPACE, flow, source)
@@ -123,10 +136,21 @@ def load_flows(kestra: Kestra, flows: Mapping[str, str]) -> str:
     return _told("flows", created=created, updated=updated, removed=gone, unchanged=unchanged)
 
 
+def _created(kestra: Kestra, flow: str, source: str) -> bool:
+    """Creates it; False when another loader was there first."""
+    try:
+        kestra.create_flow(source)
+    except KestraError:
+        if kestra.flow(NAMESPACE, flow) is None:
+            raise
+        return False
+    return True
+
+
 def _is_ours(source: str | None) -> bool:
     try:
         flow = yaml.safe_load(source or "")
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return False
     return isinstance(flow, dict) and has_mark(flow)
 
@@ -137,11 +161,11 @@ def _told(what: str, *, unchanged: int, **done: list[str]) -> str:
 
 
 def load(url: str, health: str, seconds: float) -> None:
-    """The whole of it; raises RefusedError or KestraError."""
+    """The whole of it; raises ConfigurationError or KestraError."""
     given, wrong = read_settings()
     wrong += [f"{name} is missing in .env" for name in (USER, PASSWORD) if name not in given]
     if wrong:
-        raise RefusedError("; ".join(wrong))
+        raise ConfigurationError("; ".join(wrong))
     flows, files = read_flows(REPOSITORY / "flows"), read_files(REPOSITORY)
     kestra = Kestra(url, given[USER], given[PASSWORD])
     kestra.wait(health, seconds)
@@ -149,7 +173,7 @@ def load(url: str, health: str, seconds: float) -> None:
     for warning in warned:
         print(f"loader: {warning}", flush=True)
     if refused:
-        raise RefusedError("Kestra refuses a flow, so nothing was changed:\n  " + "\n  ".join(refused))
+        raise ConfigurationError("Kestra refuses a flow, so nothing was changed:\n  " + "\n  ".join(refused))
     print(f"loader: {load_files(kestra, files)}", flush=True)
     print(f"loader: {load_flows(kestra, flows)}", flush=True)
 
@@ -162,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         load(options.url, options.health, options.wait)
-    except (RefusedError, KestraError) as error:
+    except (ConfigurationError, KestraError) as error:
         print(f"loader: {error}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -22,10 +22,9 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from local.java import ROOT, EngineBuild
+from scripts.pipeline.errors import ConfigurationError
+from scripts.pipeline.project import NAMESPACE, flow_files, namespace_files
 
-NAMESPACE = "analytics.amplitude"
-NAMESPACE_FOLDERS = ("scripts", "dbt", "snowflake")
-NOT_UPLOADED = {"__pycache__", "target", "logs", "dbt_packages"}
 LAST_EVENTS = {"done", "finished", "error"}
 STOP_SECONDS = 30
 
@@ -34,21 +33,6 @@ Event = dict[str, Any]
 
 class EngineError(Exception):
     """The engine refused a command, could not start, or ended. The message says which and why."""
-
-
-def namespace_files(root: Path = ROOT) -> list[str]:
-    """The files that run in the engine, relative to the root: scripts, dbt project and DDL without what is built."""
-    files = (
-        path.relative_to(root)
-        for folder in NAMESPACE_FOLDERS
-        for path in sorted((root / folder).rglob("*"))
-        if path.is_file()
-    )
-    return [
-        file.as_posix()
-        for file in files
-        if not any(part in NOT_UPLOADED or part.startswith(".") for part in file.parts)
-    ]
 
 
 class Engine:
@@ -212,8 +196,10 @@ class Engine:
         Schedules start after the first load.
         """
         folder = flows or root / "flows"
-        if other := sorted(folder.glob("*.yaml")):
-            raise EngineError(f"{other[0]}: a flow's file ends in .yml; this one would not be loaded")
+        try:
+            flow_files(folder)
+        except ConfigurationError as error:
+            raise EngineError(str(error)) from None
         events = self._send("load", namespace=NAMESPACE, root=str(root), files=namespace_files(root), flows=str(folder))
         return [event for event in events if event["event"] != "done"]
 

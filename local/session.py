@@ -20,10 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from local.engine import NAMESPACE, Engine, EngineError
+from local.engine import Engine, EngineError
 from local.java import BuildError, EngineBuild, ensure_engine
 from local.progress import Event, UnfinishedError
 from local.stack import STATE, Stack, StackError, busy
+from scripts.pipeline.project import NAMESPACE
 
 FAILURES = (StackError, EngineError, BuildError, UnfinishedError)
 SOCKET = STATE / "control.sock"

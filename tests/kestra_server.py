@@ -49,6 +49,7 @@ class State:
     run: Callable[[str, dict[str, str]], str] | None = None
     execution: Callable[[str], str | None] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)  # "PUT /flows/x" to what it answers instead
+    hidden: set[str] = field(default_factory=set)  # flows that a list does not show: created since by somebody else
     die_at: str | None = None  # a request as in the log: from it on every connection is cut
     log: list[str] = field(default_factory=list)
 
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         routes: list[tuple[str, str, Callable[..., Answer]]] = [
             ("POST", "/flows/validate", self._validate),
             ("POST", "/flows", self._create),
-            ("GET", "/flows/([^/]+)", lambda _: (200, [{"id": flow} for flow in self.server.state.flows])),
+            ("GET", "/flows/([^/]+)", self._list),
             ("(GET|PUT|DELETE)", "/flows/([^/]+)/([^/]+)", self._flow),
             ("(GET|POST|DELETE)", "/namespaces/([^/]+)/files", self._file),
             ("(GET|PUT)", "/namespaces/([^/]+)/kv/([^/]+)", self._value),
@@ -156,6 +157,10 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(422, f"Invalid entity: {constraints or missing[0]}")
         self.server.state.flows[flow["id"]] = source
         return {"id": flow["id"], "namespace": flow["namespace"], "source": source}
+
+    def _list(self, namespace: str) -> Answer:
+        state = self.server.state
+        return 200, [{"id": flow, "namespace": namespace} for flow in state.flows if flow not in state.hidden]
 
     def _create(self) -> Answer:
         if yaml.safe_load(self._yaml())["id"] in self.server.state.flows:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, "/repository")
 
-from local.engine import NAMESPACE, Engine
+from local.engine import Engine
 from local.java import ensure_engine
+from scripts.pipeline.project import NAMESPACE
 from tests.kestra_server import Server, State
 
 SERVER = json.loads(Path(os.environ["MICRONAUT_CONFIG_FILES"]).read_text(encoding="utf-8"))

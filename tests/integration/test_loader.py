@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from local.engine import namespace_files
+from scripts.pipeline.project import namespace_files
 from tests.kestra_server import State, running
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "amplitude-pipeline.files"
+KV = f"/namespaces/analytics.amplitude/kv/{KEY}"
 FLOW = """\
 id: {id}
 namespace: analytics.amplitude
@@ -43,14 +44,9 @@ class Checkout:
     def __init__(self, folder: Path, state: State) -> None:
         self.folder, self.state = folder, state
         shutil.copytree(ROOT / "docker", folder / "docker", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in (
-            "__init__.py",
-            "pipeline/__init__.py",
-            "pipeline/settings.py",
-            "pipeline/env_file.py",
-            "pipeline/errors.py",
-        ):
-            self.write(f"scripts/{name}", (ROOT / "scripts" / name).read_text())
+        for name in ("__init__", "settings", "env_file", "errors", "project"):
+            self.write(f"scripts/pipeline/{name}.py", (ROOT / f"scripts/pipeline/{name}.py").read_text())
+        self.write("scripts/__init__.py", "")
         self.write("dbt/dbt_project.yml", "name: x\n")
         self.write("dbt/target/manifest.json", "{}")  # built: never uploaded
         self.write("snowflake/database/V1__a.sql", "select 'ü';\n")
@@ -214,18 +210,100 @@ def test_the_words_of_a_newer_kestra_are_shown_too(checkout: Checkout, state: St
     assert "The subflow 'nowhere' not found" in refused(checkout.load(url))
 
 
+GOOD = FLOW.format(id="z_called", text="x")
+LABELS = "labels: {managed_by: amplitude-pipeline}"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (FLOW.format(id="other", text="x"), "must hold one flow with id z_called"),
-        (FLOW.format(id="z_called", text="x").replace("managed_by", "made_by"), "lacks the label managed_by"),
-        ("id: [z_called", "z_called.yml is not YAML"),
+        ("- a list", "must hold one flow with id z_called"),
+        (GOOD.replace("managed_by", "made_by"), "lacks the label managed_by"),
+        (GOOD.replace(LABELS, "labels: [amplitude-pipeline]"), "lacks the label managed_by"),
+        (GOOD.replace(LABELS, "labels: amplitude-pipeline"), "lacks the label managed_by"),
+        ("id: [z_called", "while parsing a flow sequence"),
+        (GOOD + "variables: {since: 2026-02-30}\n", "day is out of range"),
+        (GOOD + "variables: &v {again: *v}\n", "an alias (*name) stands inside"),
+        (GOOD.replace("x", "\udce9"), "can't decode byte 0xe9"),
     ],
 )
-def test_a_flow_file_that_cannot_be_ours(checkout: Checkout, state: State, url: str, text: str, reason: str) -> None:
-    checkout.write("flows/z_called.yml", text)
-    assert reason in refused(checkout.load(url))
+def test_a_flow_file_that_cannot_be_loaded_is_named(
+    checkout: Checkout, state: State, url: str, text: str, reason: str
+) -> None:
+    (checkout.folder / "flows/z_called.yml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    said = refused(checkout.load(url))
+    assert "z_called.yml cannot be loaded: " in said
+    assert reason in said
+    assert "Traceback" not in said
     assert state.log == []
+
+
+def test_flows_that_call_each_other_are_named(checkout: Checkout, state: State, url: str) -> None:
+    checkout.write(
+        "flows/z_called.yml", CALLER.replace("z_called", "a_caller").replace("id: a_caller", "id: z_called", 1)
+    )
+    said = refused(checkout.load(url))
+    assert "call each other in a circle" in said
+    assert "a_caller" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["z_called.yaml", "drafts/z_called.yml", "Z.YML"])
+def test_a_flow_that_would_be_left_out_in_silence(checkout: Checkout, state: State, url: str, name: str) -> None:
+    checkout.write(f"flows/{name}", GOOD)
+    said = refused(checkout.load(url))
+    assert f"{name}: a flow's file ends in .yml and lies in" in said
+    assert state.log == []
+
+
+@pytest.mark.parametrize("folder", ["dbt", "snowflake"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_that_is_not_there_removes_nothing(
+    checkout: Checkout, state: State, url: str, folder: str, empty: bool
+) -> None:
+    green(checkout.load(url))
+    before = dict(state.files)
+    shutil.rmtree(checkout.folder / folder)
+    if empty:
+        (checkout.folder / folder / "models").mkdir(parents=True)
+    said = refused(checkout.load(url))
+    assert f"no file in {folder}/: is the whole repository mounted?" in said
+    assert state.files == before
+
+
+@pytest.mark.parametrize("listed", ["all", {"a": 1}, [1], ["scripts/a.py", "somebody/else.py"], ["../flows/a.yml"]])
+def test_a_list_of_files_that_the_loader_did_not_write(
+    checkout: Checkout, state: State, url: str, listed: object
+) -> None:
+    state.values[KEY] = listed
+    state.files["/somebody/else.py"] = b"kept"
+    said = refused(checkout.load(url))
+    assert f"the KV value {KEY} is not what the loader wrote: delete it" in said
+    assert state.writes() == []
+
+
+def test_two_loaders_at_once(checkout: Checkout, state: State, url: str) -> None:
+    """Both see that a flow is not there; the second to create it is answered 422 and goes on."""
+    state.hidden = {"z_called"}  # from the first question of this loader, as if created since
+    state.flows["z_called"] = FLOW.format(id="z_called", text="one")
+    said = green(checkout.load(url))
+    assert "flows: 1 created (a_caller), 1 unchanged" in said
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_no_success(checkout: Checkout, state: State, url: str, status: int) -> None:
+    state.answers["POST /flows"] = (status, {"message": "moved"})
+    said = refused(checkout.load(url))
+    assert f"POST flows: Kestra answers {status}" in said
+
+
+@pytest.mark.parametrize("at", ["POST /flows/validate", "GET /flows/analytics.amplitude", f"GET {KV}"])
+def test_an_answer_that_is_no_json_is_none_of_kestra(checkout: Checkout, state: State, url: str, at: str) -> None:
+    state.answers[at] = (200, b"<html>Please log in</html>")
+    said = refused(checkout.load(url))
+    assert "no answer of Kestra's API (no JSON)" in said
+    assert "Traceback" not in said
 
 
 def test_a_server_that_comes_up_late(checkout: Checkout, state: State) -> None:
