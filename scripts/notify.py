@@ -1,7 +1,7 @@
 """Sends one alert to the team's chat, or writes it to the log when there is no webhook; and the dead man's switch.
 
-An alert has a key. While it is open, the same key is not sent again for 24 hours; `resolved` closes it. What is open
-stands in Kestra's KV store, as a JSON object of key and time (`alerts`), and is written there by the flow.
+An alert has a key. The same key is not sent again for 24 hours; `resolved` closes it and those that begin with it and a
+space. What is open stands in Kestra's KV store (`alerts`: a JSON object of key and time), written there by the flow.
 
     python -m scripts.notify --key test --text "Is anybody there?" --severity warning
 """
@@ -38,8 +38,8 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
     settings = load(AlertSettings)
     now = settings.now()
     opened = still_open(alerts, now)
-    known = key in opened
-    send = known if severity == "resolved" else not known
+    closing = [each for each in opened if each == key or each.startswith(f"{key} ")] if severity == "resolved" else []
+    send = bool(closing) if severity == "resolved" else key not in opened
     if send:
         message = f"[{severity}] {text}"
         if settings.alert_webhook_url:
@@ -49,9 +49,9 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
             log.warning("ALERT_WEBHOOK_URL is not set, so this is all that is said: %s", message)
     else:
         log.info("not sent, %s: %s", "no such alert is open" if severity == "resolved" else "said already", key)
-    if severity == "resolved":
-        opened.pop(key, None)
-    elif send:
+    for each in closing:
+        del opened[each]
+    if send and not closing:
         opened[key] = now
     return {"sent": int(send), "alerts": msgspec.json.encode(opened).decode()}
 

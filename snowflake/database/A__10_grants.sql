@@ -10,6 +10,8 @@ create database role if not exists dbt_builder
     comment = 'Makes tables and views in the dbt schemas. Owner: data engineering; for AMPLITUDE_TRANSFORMER';
 create database role if not exists marts_reader
     comment = 'Reads the marts. Owner: data engineering; for AMPLITUDE_REPORTER and AMPLITUDE_PII_READER';
+create database role if not exists pipeline_watcher
+    comment = 'Sees the state of streams, tasks and marts, and no row. Owner: data engineering; for AMPLITUDE_LOADER';
 create database role if not exists sensitive_reader
     comment = 'Reads SENSITIVE. Owner: data protection; for AMPLITUDE_PII_READER';
 
@@ -40,6 +42,18 @@ grant usage, create table, create view on schema intermediate to database role d
 grant usage, create table, create view on schema marts to database role dbt_builder;
 grant usage, create table, create view on schema sensitive to database role dbt_builder;
 
+-- For pipeline_health. SHOW lists what one has any privilege on; REFERENCES is the one that reads nothing.
+grant usage on database {{ database }} to database role pipeline_watcher;
+grant usage on schema {{ raw_schema }} to database role pipeline_watcher;
+grant usage on schema silver to database role pipeline_watcher;
+grant usage on schema marts to database role pipeline_watcher;
+grant select on stream {{ raw_schema }}.amplitude_events_stream to database role pipeline_watcher;
+grant select on stream silver.amplitude_events_base1_stream to database role pipeline_watcher;
+grant monitor on task silver.amplitude_base_update_task to database role pipeline_watcher;
+grant monitor on task silver.amplitude_normalised_update_task to database role pipeline_watcher;
+grant references on all tables in schema marts to database role pipeline_watcher;
+grant references on future tables in schema marts to database role pipeline_watcher;
+
 -- dbt replaces its tables at each build: what comes must be readable as well as what is there.
 grant usage on database {{ database }} to database role marts_reader;
 grant usage on schema marts to database role marts_reader;
@@ -56,6 +70,7 @@ grant select on future tables in schema sensitive to database role sensitive_rea
 grant select on future views in schema sensitive to database role sensitive_reader;
 
 grant database role raw_loader to role amplitude_loader;
+grant database role pipeline_watcher to role amplitude_loader;
 grant database role raw_reader to role amplitude_transformer;
 grant database role silver_reader to role amplitude_transformer;
 grant database role dbt_builder to role amplitude_transformer;

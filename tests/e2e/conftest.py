@@ -20,6 +20,7 @@ from local.java import BuildError, EngineBuild, ensure_engine
 from local.session import Session
 from tests.e2e.pipeline import Pipeline
 from tests.e2e.real_events import lines
+from tests.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,17 @@ class Laptop:
 
 
 @pytest.fixture(scope="session")
-def laptop(build: EngineBuild, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+def receiver() -> Iterator[Receiver]:
+    """The chat that hears the alerts of these runs."""
+    receiver = Receiver()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ALERT_WEBHOOK_URL", receiver.url)
+        yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="session")
+def laptop(build: EngineBuild, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     """A state in which the demo ran twice."""
     laptop = Laptop(tmp_path_factory.mktemp("laptop"))
     for _ in range(2):

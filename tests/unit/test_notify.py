@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -14,41 +12,9 @@ import pytest
 from scripts import notify
 from scripts.pipeline import entry
 from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError
+from tests.receiver import TOKEN, Receiver
 
 NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
-TOKEN = "T0K3N-in-the-path"
-
-
-class Receiver:
-    """A webhook. `statuses`: what it answers, in order; then 200."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-        self.statuses: list[int] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status = receiver.statuses.pop(0) if receiver.statuses else 200
-                if status == 200:
-                    receiver.bodies.append(json.loads(body) if body else None)
-                self.send_response(status)
-                if 300 <= status < 400:
-                    self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/{TOKEN}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -89,6 +55,15 @@ def test_resolved_closes_what_is_open_and_says_nothing_of_what_is_not(receiver: 
     assert say(closed["alerts"], severity="resolved")["sent"] == 0
     assert say(closed["alerts"])["sent"] == 1  # and the next one is news again
     assert [body["text"].split("]")[0] for body in receiver.bodies] == ["[error", "[resolved", "[error"]
+
+
+def test_resolved_closes_every_alert_of_its_kind(receiver: Receiver) -> None:
+    opened = say(key="pipeline_health pipe")["alerts"]
+    opened = say(opened, key="pipeline_health pipe tasks")["alerts"]
+    opened = say(opened, key="pipeline_healthy")["alerts"]
+    closed = say(opened, key="pipeline_health", severity="resolved")
+    assert list(json.loads(closed["alerts"])) == ["pipeline_healthy"]
+    assert len(receiver.bodies) == 4
 
 
 @pytest.mark.parametrize("alerts", ["{", "[]", '{"a": "yesterday"}', "null"])
