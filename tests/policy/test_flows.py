@@ -37,7 +37,14 @@ def tasks(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_there_are_flows() -> None:
-    assert {file.stem for file in FLOWS} >= {"amplitude_daily", "dbt_build", "snowflake_deploy"}
+    assert {file.stem for file in FLOWS} >= {
+        "amplitude_daily",
+        "dbt_build",
+        "snowflake_deploy",
+        "pipeline_health",
+        "pipeline_purge",
+        "notify",
+    }
 
 
 def test_the_file_name_is_the_id_and_the_namespace_is_ours(flow: dict[str, Any]) -> None:
@@ -59,6 +66,19 @@ def test_every_task_is_described_and_every_process_is_bounded(flow: dict[str, An
             assert task["packageManager"] == "PIP", task["id"]
         if task["type"] == DBT:
             assert task["parseRunResults"] is False, task["id"]
+
+
+def test_every_run_that_ends_badly_alerts_and_only_the_tasks_themselves_try_again(flow: dict[str, Any]) -> None:
+    """Kestra 1.3.31 lets `afterExecution` run while a task waits for its `retry`: the alert would be spent by then."""
+    assert not [task["id"] for task in tasks(flow) if "retry" in task]
+    if flow["id"] == "notify":
+        assert "afterExecution" not in flow
+        return
+    when_bad = next(task for task in flow["afterExecution"] if task["id"] == "when_bad")
+    assert "execution.state != 'SUCCESS' or (tasksWithState('failed') | length) > 0" in when_bad["condition"]
+    (alert,) = when_bad["then"]
+    assert (alert["flowId"], alert["wait"], alert["transmitFailed"]) == ("notify", True, True)
+    assert 'docs/runbook.md, "A run failed"' in alert["inputs"]["text"]
 
 
 def test_inline_glue_is_short_and_holds_nothing_that_kestra_would_render(flow: dict[str, Any]) -> None:
