@@ -27,7 +27,7 @@ from pathlib import Path
 
 from scripts.pipeline import part_lines
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import PermanentError, RetriableError
+from scripts.pipeline.errors import DamagedError, PermanentError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger, State
 from scripts.pipeline.hours import Window, day_window, format_hour
 from scripts.pipeline.records import Part, Version
@@ -42,7 +42,10 @@ _PART_NAME = re.compile(r"\d+_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})_\d+\
 
 @dataclass(frozen=True)
 class HourRow:
-    """One hour. `late`: uuids that came with later versions; `quarantined`: bad lines of the newest version."""
+    """One hour. `late`: uuids that came with later versions; `quarantined`: bad lines of the newest version.
+
+    `problem`: why the figures are missing. The state is right all the same: names alone tell it.
+    """
 
     hour: str
     state: State
@@ -51,6 +54,7 @@ class HourRow:
     late: int = 0
     quarantined: int = 0
     rechecked_days: tuple[int, ...] = ()
+    problem: str = ""
 
 
 def calendar(ledger: HourLedger, window: Window, now: datetime, latency_hours: int) -> list[HourRow]:
@@ -59,15 +63,20 @@ def calendar(ledger: HourLedger, window: Window, now: datetime, latency_hours: i
 
     def row(hour: str) -> HourRow:
         entry = entries.get(hour, HourEntry(hour))
-        versions = list(ledger.versions(entry))
+        problem = ""
+        try:
+            versions = list(ledger.versions(entry))
+        except DamagedError as error:
+            versions, problem = [], str(error)
         return HourRow(
             hour=hour,
             state=entry.state(now, latency_hours),
-            versions=entry.version,
+            versions=len(entry.versions),
             events=versions[-1].union_uuids if versions else 0,
             late=sum(version.new for version in versions[1:]),
             quarantined=sum(len(part.bad_lines) for part in versions[-1].manifest.parts) if versions else 0,
             rechecked_days=tuple(sorted(entry.rechecked)),
+            problem=problem,
         )
 
     with ThreadPoolExecutor(8) as pool:
@@ -86,7 +95,8 @@ def as_table(rows: Iterable[HourRow]) -> str:
         lines.append(f"{day}  {letters:24}  {sums[0]:>12,} {sums[1]:>8,} {sums[2]:>11,} {sums[3]:>8,}")
     states = Counter(row.state for hours in days.values() for row in hours)
     legend = ", ".join(f"{LETTERS[state]} {state} {states[state]}" for state in LETTERS)
-    return "\n".join([*lines, legend])
+    problems = [f"{row.hour}: {row.problem}" for hours in days.values() for row in hours if row.problem]
+    return "\n".join([*lines, legend, *problems])
 
 
 def show(first: date | None, last: date | None, as_json: bool) -> None:
@@ -121,7 +131,7 @@ def quarantine(part: str, lines: Collection[int]) -> None:
         raise PermanentError(f"no version of hour {hour} that waits for load holds {found[0]}. Nothing was changed.")
     version = waiting[-1]
     if not set(version.replaces) & set(entry.unloaded):  # else: killed between the version and the markers
-        version = _published_without(ledger, versions, waiting, holding[0], lines)
+        version = _published_without(ledger, entry, versions, holding[0], lines)
     for number in version.replaces:
         ledger.mark_replaced(hour, number, version.version)
     log.info(
@@ -131,16 +141,16 @@ def quarantine(part: str, lines: Collection[int]) -> None:
 
 
 def _published_without(
-    ledger: HourLedger, versions: list[Version], waiting: list[Version], part: Part, lines: Collection[int]
+    ledger: HourLedger, entry: HourEntry, versions: list[Version], part: Part, lines: Collection[int]
 ) -> Version:
-    hour, newest = versions[-1].hour, versions[-1]
+    hour, newest = entry.hour, versions[-1]
+    waiting = [version for version in versions if version.version in entry.unloaded]
     with tempfile.TemporaryDirectory(prefix="quarantine-") as work:
         uploader = Uploader(ledger, Members(), Path(work))
         with ledger.store.reading(part.key) as content:
             md5s = part_lines.uuid_md5s(content, lines) | part_lines.banned(versions)
         manifest = uploader.without(hour, uploader.fetched(newest.manifest, waiting), md5s)
-        replaces = [version.version for version in waiting]
-        version = uploader.compared(hour, manifest, versions, replaces)
+        version = uploader.compared(entry, manifest, versions, entry.unloaded)
         if not uploader.write(version, Counter()):
             raise RetriableError(f"{hour}: a run published a version at this moment. Give the command again.")
     return version

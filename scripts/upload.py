@@ -24,7 +24,7 @@ from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
 from scripts.pipeline.hours import parse_hour
-from scripts.pipeline.object_store import MULTIPART_FROM, Slice, StoredObject, sha256_of
+from scripts.pipeline.object_store import CONFLICT_TRIES, MULTIPART_FROM, Slice, StoredObject, sha256_of
 from scripts.pipeline.records import (
     Manifest,
     ManifestLine,
@@ -140,7 +140,7 @@ class Uploader:
 
         Returns the hour as it is then, and the version if one was written.
         """
-        while True:
+        for _ in range(CONFLICT_TRIES):
             earlier = list(self._ledger.versions(entry))
             newest = earlier[-1] if earlier else None
             md5s = part_lines.banned(earlier)
@@ -148,14 +148,17 @@ class Uploader:
             if newest and _same(newest.manifest, manifest) and self._restored(newest.manifest, manifest, counts):
                 counts["unchanged"] += 1
                 return entry, None
-            version = self.compared(hour, manifest, earlier)
+            version = self.compared(entry, manifest, earlier)
             if newest and version.new == 0 and manifest.exported_at < newest.manifest.exported_at:
                 counts["unchanged"] += 1  # an old export, uploaded late
                 return entry, None
             if written := self.write(version, counts):
-                entry.version = written.version
+                entry.versions.add(written.version)
                 return entry, written
             entry = self._ledger.entry(hour)  # another run published this number meanwhile: compare with that one
+        raise RetriableError(
+            f"version {version.version} is taken and not there, {CONFLICT_TRIES} times. Replay the run."
+        )
 
     def write(self, version: Version, counts: Counter[str]) -> Version | None:
         """Puts the parts of a version, then publishes it. None: another run has published this number."""
@@ -166,7 +169,9 @@ class Uploader:
             return None
         counts.update(versions=1, new=version.new, gone=version.gone)
         if version.version > 1:
-            log.info("%s: version %d, new %d, gone %d", version.hour, version.version, version.new, version.gone)
+            level = logging.WARNING if version.gone else logging.INFO
+            facts = (version.hour, version.version, version.new, version.gone)
+            log.log(level, "%s: version %d, %d events new, %d gone from Amplitude (kept here)", *facts)
         return version
 
     def _restored(self, newest: Manifest, manifest: Manifest, counts: Counter[str]) -> bool:
@@ -238,11 +243,13 @@ class Uploader:
                     numbers |= part_lines.uuid_numbers(content)
         return numbers
 
-    def compared(self, hour: str, manifest: Manifest, earlier: list[Version], replaces: Sequence[int] = ()) -> Version:
+    def compared(
+        self, entry: HourEntry, manifest: Manifest, earlier: list[Version], replaces: Sequence[int] = ()
+    ) -> Version:
         """The next version of the hour, with what it adds to all earlier ones and lacks of them."""
         version = Version(
-            hour=hour,
-            version=len(earlier) + 1,
+            hour=entry.hour,
+            version=entry.next_version,
             manifest=manifest,
             written_at="",
             tool=__version__,

@@ -38,23 +38,32 @@ class HourEntry:
     """What the names in the ledger say about one hour."""
 
     hour: str
-    version: int = 0  # newest; 0 = none
+    versions: set[int] = field(default_factory=set)
     loaded: set[int] = field(default_factory=set)  # versions
     empty: set[int] = field(default_factory=set)
     rechecked: set[int] = field(default_factory=set)  # of RECHECK_DAYS
 
     @property
+    def version(self) -> int:
+        """The newest; 0 = none."""
+        return max(self.versions, default=0)
+
+    @property
+    def next_version(self) -> int:
+        """A number that nothing speaks of: the marker of a version that somebody deleted is none of a later one's."""
+        return max(self.versions | self.loaded | self.empty, default=0) + 1
+
+    @property
     def unloaded(self) -> list[int]:
         """Versions with neither marker: each holds parts that Snowflake must be asked for."""
-        done = self.loaded | self.empty
-        return [number for number in range(1, self.version + 1) if number not in done]
+        return sorted(self.versions - self.loaded - self.empty)
 
     def state(self, now: datetime, latency_hours: int) -> State:
         if self.version == 0:
             return "open" if settled(parse_hour(self.hour), now, latency_hours) else "young"
         if self.unloaded:
             return "uploaded"
-        return "empty" if self.version in self.empty else "loaded"
+        return "loaded" if self.versions & self.loaded else "empty"  # a 404 after data takes no event back
 
     def recheck_due(self, now: datetime) -> int:
         """The largest re-check age (days) that the hour has reached without one; 0 = none."""
@@ -106,7 +115,7 @@ class HourLedger:
             elif match["mark"]:
                 (entry.loaded if match["mark"] == "loaded" else entry.empty).add(int(match["version"]))
             else:
-                entry.version = max(entry.version, int(match["version"]))
+                entry.versions.add(int(match["version"]))
         return found
 
     def part_keys(self, first: date, last: date) -> set[str]:
@@ -130,7 +139,7 @@ class HourLedger:
 
     def versions(self, entry: HourEntry) -> Iterator[Version]:
         """All versions of an hour, oldest first."""
-        return (self.read(entry.hour, number) for number in range(1, entry.version + 1))
+        return (self.read(entry.hour, number) for number in sorted(entry.versions))
 
     def publish(self, version: Version) -> bool:
         """Writes a version. False: its number is taken, so read the hour again and decide anew."""
@@ -165,7 +174,11 @@ class HourLedger:
             self.store.create(key, msgspec.json.encode({"first_day": asked}))
         elif self.store.head(key) is None:
             return None
-        return msgspec.json.decode(self.store.read(key), type=dict[str, date])["first_day"]
+        try:
+            return msgspec.json.decode(self.store.read(key), type=dict[str, date])["first_day"]
+        except (msgspec.MsgspecError, KeyError):
+            message = f"{key} is damaged. Delete it, and set AMP_START_DATE to the first day that is yours."
+            raise DamagedError(message) from None
 
     def expected_bytes(self) -> dict[str, int]:
         """The largest hour among the newest days in S3 by hour of the day (`HH`), in bytes of its parts."""

@@ -33,7 +33,9 @@ def ledger(bucket, monkeypatch):
         (["v0001.json", "v0001.loaded.json", "v0002.json"], "uploaded", [2]),
         (["v0001.json", "v0002.json", "v0002.loaded.json"], "uploaded", [1]),
         (["v0001.json", "v0001.empty.json", "v0002.json", "v0002.loaded.json"], "loaded", []),
-        (["v0001.json", "v0001.loaded.json", "v0002.json", "v0002.empty.json"], "empty", []),
+        (["v0001.json", "v0001.loaded.json", "v0002.json", "v0002.empty.json"], "loaded", []),
+        (["v0001.json", "v0001.loaded.json", "v0003.json"], "uploaded", [3]),
+        (["v0001.loaded.json"], "open", []),
     ],
 )
 def test_the_state_of_an_hour_is_told_by_names_alone(bucket, ledger, names, state, unloaded):
@@ -108,8 +110,26 @@ def test_the_calendar_as_json_has_an_object_an_hour(history, capsys):
     assert len(hours) == 24
     assert hours[3] == {
         "hour": HOUR, "state": "loaded", "versions": 2, "events": 4, "late": 2, "quarantined": 0, "rechecked_days": [],
+        "problem": "",
     }  # fmt: skip
     assert next(hour["hour"] for hour in hours if hour["state"] == "open") == "2026-11-25T00"
+
+
+def test_a_damaged_version_does_not_hide_the_other_hours(bucket, history, capsys):
+    bucket.put(s3.ledger_key(HOUR, "v0001.json"), b"{half")
+    assert command.main(["--from", "2026-11-25", "--to", "2026-11-25"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["2026-11-25", "...Leu..................", "1", "0", "0", "4"]
+    assert lines[3].startswith(f"{HOUR}: ")
+    assert "v0001.json is not a version" in lines[3]
+    assert "Delete all objects" in lines[3]
+
+
+def test_a_damaged_first_day_says_what_to_do(bucket, ledger):
+    for content in (b"{half", b"{}", b"[]", b'{"first_day":"soon"}'):
+        bucket.put(f"{s3.PREFIX}-ledger/project={s3.PROJECT}/first_day.json", content)
+        with pytest.raises(DamagedError, match=r"first_day\.json is damaged.*AMP_START_DATE"):
+            ledger.first_day()
 
 
 def test_a_reversed_range_is_refused(ledger, caplog):

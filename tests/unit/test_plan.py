@@ -295,7 +295,7 @@ def test_every_version_without_a_marker_is_loaded(make, publish, monkeypatch):
 )
 @pytest.mark.parametrize("state", ["loaded", "empty", "uploaded"])
 def test_hours_are_rechecked_after_a_day_and_after_a_week(hour, rechecked, reason, state):
-    entry = HourEntry(hour, version=1, rechecked=set(rechecked))
+    entry = HourEntry(hour, versions={1}, rechecked=set(rechecked))
     if state != "uploaded":
         getattr(entry, state).add(1)
     now = datetime.fromisoformat(NOW)

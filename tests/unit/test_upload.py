@@ -290,6 +290,40 @@ def test_killed_between_an_empty_version_and_its_marker(bucket, ledger, send, tm
     assert ledger.entry(HOUR).empty == {1}
 
 
+def test_a_version_that_somebody_deleted_does_not_stop_its_hour(bucket, ledger, send):
+    for uuids in (["a"], ["a", "b"], ["a", "b", "c"]):
+        send(uuids)
+    bucket.remove(s3.ledger_key(HOUR, "v0002.json"))
+    counts, lines = send(["a", "b", "c", "d"])
+    assert (counts["versions"], counts["new"]) == (1, 1)
+    assert [line.version for line in lines] == [1, 3, 4]
+
+
+def test_the_marker_of_a_deleted_version_is_none_of_a_later_one(bucket, ledger, send):
+    """Else its events would never be loaded, and the hour would look done."""
+    for number, uuids in enumerate((["a"], ["a", "b"]), start=1):
+        send(uuids)
+        ledger.mark_loaded(HOUR, number, number)
+    bucket.remove(s3.ledger_key(HOUR, "v0002.json"))
+    _, lines = send(["a", "b", "c"])
+    assert [(line.version, sum(part.rows for part in line.parts)) for line in lines] == [(3, 3)]
+
+
+def test_a_number_that_is_taken_and_not_there_is_an_error_and_no_endless_loop(bucket, ledger, send, no_waiting):
+    taken = ("412 Precondition Failed", "PreconditionFailed")
+    bucket.fault = lambda environ: taken if environ["PATH_INFO"].endswith("v0001.json") else None
+    _, (line,) = send(["a"])
+    assert "is taken and not there" in line.error
+
+
+def test_a_404_after_data_is_told_and_takes_nothing_back(ledger, send, caplog):
+    send(["a", "b"])
+    ledger.mark_loaded(HOUR, 1, 2)
+    send([])
+    assert "2 gone from Amplitude" in caplog.text
+    assert ledger.read(HOUR, 2).union_uuids == 2
+
+
 def test_nothing_to_do_is_an_empty_file(bucket, tmp_path):
     files = s3.Export(tmp_path / "none").write()
     files["parts"].write_bytes(b"")  # extract leaves no member behind
