@@ -22,7 +22,7 @@ from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError, TooLargeError
 from scripts.pipeline.export_api import MAX_REQUESTS, Answer, ExportClient, Patience
 from scripts.pipeline.exported import Exported, Recorder, check_archive, manifest_line, written
-from scripts.pipeline.hours import Window, parse_hour, plan_windows
+from scripts.pipeline.hours import HOURS_PER_REQUEST, Window, parse_hour, plan_windows
 from scripts.pipeline.records import PlanLine, read_lines, write_lines
 from scripts.pipeline.settings import AmplitudeSettings, BackupSettings, KeySettings, PlanSettings, load
 
@@ -161,6 +161,10 @@ def run(*, plan: Path, manifest: Path, parts: Path, patience: Patience | None = 
                         done[line.hour] = manifest_line(line, "error", error=str(result.error))
         finally:
             checkers.close()
+    if asked and recorder.counts["empty"] == len(asked) >= HOURS_PER_REQUEST:
+        log.warning(
+            "No event in any of %d hours: right? Else check AMP_PROJECT_ID, AMP_REGION, AMP_BASE_URL.", len(asked)
+        )
     with written(manifest) as target:
         write_lines(target, [done[line.hour] for line in lines])
     counts += exporter.counts + recorder.counts

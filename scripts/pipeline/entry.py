@@ -5,17 +5,19 @@ An entry module has `run(...)`, which returns a small dict of scalars (counts, s
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scripts.pipeline.errors import PipelineError, RetriableError
+from scripts.pipeline.errors import ConfigurationError, PipelineError, RetriableError
 from scripts.pipeline.settings import BackupSettings, load
 
 Result = Mapping[str, int | float | str]
@@ -55,10 +57,11 @@ def as_task(run: Callable[..., Result], *, tries: int = 1, **arguments: Any) -> 
     from kestra import Kestra  # late: it imports numpy, which commands at a terminal need not wait for
 
     name = run.__module__.rsplit(".", 1)[-1]
-    start_logging(name, load(BackupSettings).log_dir)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        results = tried(run, tries, arguments)
+        with files_explained():
+            start_logging(name, load(BackupSettings).log_dir)
+            results = tried(run, tries, arguments)
     except PipelineError as error:
         log.error("%s", error)  # noqa: TRY400 (the message is the whole story; a traceback would hide it)
         sys.exit(error.exit_code)
@@ -66,6 +69,20 @@ def as_task(run: Callable[..., Result], *, tries: int = 1, **arguments: Any) -> 
     for key, value in results.items():
         if not isinstance(value, str):
             Kestra.counter(key, value)  # type: ignore[arg-type]  # sent as JSON: fractions arrive
+
+
+@contextmanager
+def files_explained() -> Iterator[None]:
+    """A file that is not there or closed to us, and a full disk, are a person's to mend and no defect."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if not full and not error.filename:  # a network's
+            raise
+        place = error.filename or "DATA_DIR, LOG_DIR or the working folder"
+        advice = "Free disk space" if full else "Check that it is there, and that this user may read and write it"
+        raise ConfigurationError(f"{place}: {error.strerror}. {advice}, then run again.") from error
 
 
 def tried(run: Callable[..., Result], tries: int, arguments: Mapping[str, Any]) -> Result:
@@ -84,7 +101,8 @@ def as_command(run: Callable[..., object], **arguments: Any) -> int:  # noqa: AN
     log.setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        run(**arguments)
+        with files_explained():
+            run(**arguments)
     except PipelineError as error:
         log.error("%s", error)  # noqa: TRY400
         return error.exit_code

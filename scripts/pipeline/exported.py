@@ -64,9 +64,13 @@ class Recorder:
         answer = exported.answer
         now = self._now or datetime.fromisoformat(answer.server_time or answer.exported_at)
         self.counts["bytes"] += answer.bytes
+        young = {hour for hour in exported.window.hours() if not settled(hour, now, self._latency_hours)}
+        if young:
+            text = "%s: %d hours are too young at %s, Amplitude's time, and wait. Is this machine's clock right?"
+            log.warning(text, exported.window, len(young), answer.server_time)
         for hour in exported.window.hours():
             checked = exported.hours.get(hour, CheckedHour(hour=hour))
-            if not settled(hour, now, self._latency_hours):
+            if hour in young:
                 yield self._line(asked[hour], "young")
                 continue
             self._write(exported.archive, checked.members)

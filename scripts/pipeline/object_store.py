@@ -77,7 +77,7 @@ class ObjectStore:
         self.bucket = settings.aws_bucket_name
         self._where = f"s3://{self.bucket}"
         if settings.aws_endpoint_url_s3:
-            self._where += f" at {settings.aws_endpoint_url_s3}"
+            self._where += f" at {settings.aws_endpoint_url_s3.rpartition('@')[2]}"  # no user and password of it
         self._client = _client(settings)
         self._one_big = threading.Lock()  # its pieces are in memory
         self._encryption = (

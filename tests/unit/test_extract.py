@@ -95,6 +95,17 @@ def test_b01_no_data_for_an_hour_inside_the_export_latency_is_young_not_empty(tm
     assert alone.lines[f"{DAY}T23"].manifest is None
 
 
+def test_a_day_without_any_event_and_a_clock_that_disagrees_are_told(tmp_path, monkeypatch, caplog):
+    """Any server that is not Amplitude answers 404 as well."""
+    with bench(Known({}), tmp_path, monkeypatch, NOW.replace(hour=1, minute=59)) as day:
+        assert day.run().outcomes() == {"empty": list(range(23)), "young": [23]}
+        assert "1 hours are too young at 2026-09-25T01:59:00.000Z" in caplog.text
+        assert "No event" not in caplog.text
+        day.server.project.set_clock(NOW)
+        day.run()
+        assert "No event in any of 24 hours" in caplog.text
+
+
 def test_data_of_a_young_hour_is_not_taken_for_the_whole_hour(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_NOW", "")
     with bench(a_day(), tmp_path, monkeypatch) as day:

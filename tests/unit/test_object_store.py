@@ -159,6 +159,13 @@ def test_a_failing_or_absent_store_is_retriable(bucket, store, monkeypatch, no_w
         ObjectStore(BucketSettings()).read("k")
 
 
+def test_a_password_in_the_endpoint_is_in_no_error(bucket, monkeypatch, no_waiting):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://user:pass-word@127.0.0.1:1")
+    with pytest.raises(RetriableError, match=r"at 127\.0\.0\.1:1: cannot") as raised:
+        ObjectStore(BucketSettings()).head("a")
+    assert "pass-word" not in str(raised.value)
+
+
 def test_without_credentials_the_error_names_the_settings(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY", "unset")
     with pytest.raises(ConfigurationError, match="AWS_ACCESS_SECRET_KEY: give both, or none"):
