@@ -150,6 +150,23 @@ restart_keeps_and_rereads() {
   [ "$(value AMP_PROJECT_ID)" = 100002 ] || { echo ".env was not read again"; return 1; }
   inside kestra sh -c 'cat /pipeline/data/check /pipeline/logs/check /app/storage/check' | grep -c kept | grep -qx 3
 }
+# As docs/runbook.md says: the logs name it, and the server comes back by itself once the file is right.
+restart_with_a_bad_env_says_so() {
+  sed -i 's/^AMP_PROJECT_ID=.*/AMP_PROJECT_ID=abc/' "$WORK/checkout/.env"
+  compose restart kestra >/dev/null 2>&1
+  within 60 kestra_says "AMP_PROJECT_ID input should be a valid integer" || { echo "the logs do not say it"; return 1; }
+  filled_in "$1"
+  within 180 kestra_is_healthy || { echo "it did not come back"; return 1; }
+}
+kestra_says() { compose logs --no-log-prefix --tail 20 kestra 2>&1 | grep -q "$1"; }
+kestra_is_healthy() { [ "$(docker inspect "$(compose ps -q kestra)" --format '{{.State.Health.Status}}')" = healthy ]; }
+within() {
+  local end=$((SECONDS + $1))
+  until "${@:2}"; do
+    ((SECONDS < end)) || return 1
+    sleep 2
+  done
+}
 # By TCP from another container, where the password counts.
 database_login() {
   docker run --rm --network amplitude-check_default -e PGPASSWORD="$1" --entrypoint psql amplitude-check-postgres \
@@ -231,6 +248,12 @@ commands_read_what_the_server_reads() {
   server="$(value SECRET_AMP_SECRET_KEY | base64 -d) $(value AMP_BASE_URL) $(value DATA_DIR)"
   [ "$read" = "${server/  / None }" ] || { echo "they differ"; return 1; }
 }
+accounts_start_with_state_of_their_own() {
+  filled_in "$1"
+  up >/dev/null 2>&1 || { echo "it did not start"; return 1; }
+  database_login "$1" >/dev/null
+  [ "$(inside kestra sh -c 'ls -A /app/storage; ls -A /pipeline/data; ls -A /pipeline/logs' | sort -u)" = demo ]
+}
 demo_is_no_setting_afterwards() {
   demo down >/dev/null 2>&1
   : >"$WORK/checkout/.env"
@@ -297,6 +320,7 @@ main() {
   check "a changed POSTGRES_PASSWORD counts after a restart" database_login second-password-of-check
   check "and the old one no longer" old_password_is_refused "$POSTGRES"
   check "a killed database comes back" killed_database_comes_back second-password-of-check
+  check "a restart on a bad .env: \`logs kestra\` names it, and the server comes back once it is right" restart_with_a_bad_env_says_so second-password-of-check
   check "SIGTERM reaches the server, it stops within the grace, which is above Kestra's" stops_within_the_grace
   compose down --volumes >/dev/null 2>&1
 
@@ -308,6 +332,7 @@ main() {
   check "demo: a command in the container reads the settings that the server reads" commands_read_what_the_server_reads
   check "demo left by a plain \`down\`: nothing starts on accounts" accounts_never_run_on_a_demo_that_is_left first-password-of-check
   check "demo stopped: its settings are gone, with an empty .env nothing starts" demo_is_no_setting_afterwards
+  check "and accounts start beside what the demo left: a database, storage and backup of their own" accounts_start_with_state_of_their_own first-password-of-check
 
   report
   ! grep -q "failed" "$RESULTS"

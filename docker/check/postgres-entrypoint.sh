@@ -1,7 +1,8 @@
 #!/bin/bash
 # What the official image does with POSTGRES_*, as far as docker/postgres.sh relies on it.
 set -euo pipefail
-install -d -o postgres "$PGDATA" /var/run/postgresql
+install -d -o postgres -m 700 "$PGDATA"
+install -d -o postgres /var/run/postgresql
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   install -o postgres -m 600 /dev/null /run/first
   echo "$POSTGRES_PASSWORD" >/run/first
