@@ -38,6 +38,13 @@ def refusal(engine: Engine, tmp_path: Path, **files: str) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("name", ["drafts/other.yml", "other.yaml"])
+def test_a_flow_that_would_be_left_out_in_silence(engine: Engine, tmp_path: Path, name: str) -> None:
+    (tmp_path / "flows" / name).parent.mkdir(parents=True)
+    (tmp_path / "flows" / name).write_text(log("a"))
+    assert f"{name}: a flow's file ends in .yml and lies in" in refusal(engine, tmp_path, broken=log("a"))
+
+
 MISTAKES = {
     "YAML syntax, with its line": (HEAD + "tasks: [\n", "broken.yml: ", "line 4"),
     "duplicate key, with its line": (
