@@ -204,6 +204,22 @@ def test_all_that_is_missing_is_named_at_once(container: Container) -> None:
         assert said.count(f"{name} is missing") == 1
 
 
+def test_a_required_setting_that_is_unset_is_missing(container: Container) -> None:
+    container.env_file(SERVER | PIPELINE | {"AMP_API_KEY": "unset", "KESTRA_ADMIN_PASSWORD": "' '"})
+    said = container.refused()
+    assert "AMP_API_KEY is missing" in said
+    assert "KESTRA_ADMIN_PASSWORD is missing" in said
+
+
+def test_the_laptop_refuses_what_the_server_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("AMP_SECRET_KEY=a$b\n")
+    with pytest.raises(stack.StackError, match="AMP_SECRET_KEY has a . outside single quotes"):
+        stack.read_settings()
+    (tmp_path / ".env").write_text("AMP_SECRET_KEY='a${b}'\n")
+    assert stack.read_settings()["AMP_SECRET_KEY"] == "a${b}"
+
+
 @pytest.mark.parametrize(
     "given",
     [
