@@ -17,7 +17,7 @@ from schemachange.sql_splitter import split_sql_statements
 
 from scripts import deploy
 from scripts.pipeline import warehouse
-from scripts.pipeline.deployment import PIPE, ROOT_TASK
+from scripts.pipeline.deployment import PIPE, ROOT_TASK, STREAM
 from scripts.pipeline.entry import Result, as_command, log
 from scripts.pipeline.errors import ConfigurationError, RetriableError
 from scripts.pipeline.settings import DeploySettings, load
@@ -25,10 +25,12 @@ from scripts.pipeline.warehouse import Warehouse
 
 DRAIN_SECONDS = 600
 POLL_SECONDS = 5
+# Which procedure reads a stream; in their order.
+READERS = {STREAM: "AMPLITUDE_BASE_UPDATE", "AMPLITUDE_EVENTS_BASE1_STREAM": "AMPLITUDE_NORMALISED_UPDATE"}
 
 
 def rebuild_streams(*, every: bool = False) -> Result:
-    """Makes stale or missing streams again (`every`: all). New ones start with all rows; SILVER stores each once."""
+    """Makes stale or missing streams again (`every`: all). SILVER reads their tables anew, and stores each row once."""
     settings = load(DeploySettings)
     texts = {name: text for text in _created(settings, "stream") for name in re.findall(r"exists\s+(\S+)", text)[:1]}
     rebuilt = 0
@@ -40,11 +42,19 @@ def rebuild_streams(*, every: bool = False) -> Result:
         session.rows(f"alter task if exists silver.{ROOT_TASK} suspend")
         for name, text in texts.items():
             if every or there.get(name.upper(), True):
+                # Before the new stream: a crash between the two costs a read of the table, not rows.
+                session.rows(
+                    "insert into ops.silver_audit (procedure_name, started_at, finished_at, status)"
+                    " select ?, sysdate(), sysdate(), 'new stream'",
+                    READERS[name.upper().split(".")[-1]],
+                )
                 session.rows(f"drop stream if exists {name}")
                 session.rows(text)
-                log.info("%s reads its table from the beginning.", name)
+                log.info("%s is new: the next run of its procedure reads the whole table.", name)
                 rebuilt += 1
         if settings.silver_tasks:
+            for procedure in READERS.values() if rebuilt else ():  # a new stream has no row that triggers a task
+                session.rows(f"call silver.{procedure}()")
             session.rows(f"select system$task_dependents_enable('{settings.snowflake_database}.SILVER.{ROOT_TASK}')")
     return {"rebuilt": rebuilt}
 
@@ -100,7 +110,8 @@ def teardown(*, confirm: str, account: bool = False) -> Result:
     count = 0
     role = settings.deploy_account_role if account else settings.deploy_role
     with warehouse.connect(settings, role) as session:
-        for file in sorted(folder.glob("*.sql"))[: None if account else 2]:
+        there = session.rows(f"show databases like '{settings.snowflake_database}'")
+        for file in sorted(folder.glob("*.sql"))[0 if there else 2 : None if account else 2]:
             for statement in split_sql_statements(jinja.render(file.name, values)):
                 session.rows(statement)
                 count += 1

@@ -60,7 +60,7 @@ def obstacles(session: Warehouse, settings: DeploySettings) -> list[str]:
 
 def _target(pipe: dict[str, str]) -> tuple[str, ...]:
     """Full name of the table that a pipe loads."""
-    match = re.search(r"copy\s+into\s+([\w.$\"]+)", pipe["definition"], re.IGNORECASE)
+    match = re.search(r"copy\s+into\s+([\w.$\"]+)", pipe["definition"] or "", re.IGNORECASE)
     parts = match[1].replace('"', "").upper().split(".") if match else []
     return (*(pipe["database_name"], pipe["schema_name"], "")[: 3 - len(parts)], *parts)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from scripts.pipeline.hours import parse_hour
@@ -20,7 +20,7 @@ from scripts.pipeline.warehouse import Warehouse
 FILES_PER_COPY = 1000  # Snowflake's limit for FILES = (…)
 KEYS_PER_QUERY = 500
 # LOADED_AT is Snowflake's clock, the upload time is ours: the window that lets the landing table prune has slack.
-CLOCK_SLACK_DAYS = 1
+CLOCK_SLACK = timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class PartState:
     part: UploadedPart
     distinct: int = 0  # SOURCE_ROW
     stored: int = 0  # rows; more than distinct: loaded twice
-    pipe_status: str = ""  # of COPY_HISTORY; "": the pipe has not dealt with it in the last 14 days
+    pipe_status: str = ""  # of COPY_HISTORY; "": the pipe has not dealt with it in the last 7 days
     loaded_by: str = "earlier"
     problem: str = ""
     bad_lines: list[int] = field(default_factory=list)
@@ -63,13 +63,13 @@ class Landing:
     def count(self, states: Mapping[str, PartState]) -> None:
         """Reads rows and distinct rows of each part."""
         for batch in batches(list(states), KEYS_PER_QUERY):
-            first = min(states[key].part.uploaded_at for key in batch)
+            first = min(datetime.fromisoformat(states[key].part.uploaded_at) for key in batch) - CLOCK_SLACK
             rows = self.session.rows(
                 "select source_file, count(distinct source_row), count(*)"  # noqa: S608 (our own names)
                 f" from {self.schema}.amplitude_events_raw_python"
-                f" where loaded_at >= dateadd('day', -{CLOCK_SLACK_DAYS}, to_timestamp_tz(?))"
+                " where loaded_at >= to_timestamp_ltz(?)"  # seconds: no text format of the account matters
                 f" and source_file in ({', '.join('?' * len(batch))}) group by source_file",
-                first,
+                int(first.timestamp()),
                 *batch,
             )
             for key, distinct, stored in rows:
@@ -86,11 +86,11 @@ class Landing:
         )
 
     def read_history(self, states: Mapping[str, PartState]) -> None:
-        """Reads how the pipe dealt with each part. Joined on the last name: the base of FILE_NAME is not documented."""
+        """Reads what the pipe did with young parts. Joined on the last name: FILE_NAME's base is not documented."""
         rows = self.session.rows(
             f"select file_name, status from table({self.database}.information_schema.copy_history("  # noqa: S608
             f"table_name => '{self.database}.{self.schema}.AMPLITUDE_EVENTS_RAW_PYTHON',"
-            " start_time => dateadd('day', -14, current_timestamp()))) where pipe_name is not null"
+            " start_time => dateadd('day', -7, current_timestamp()))) where pipe_name is not null"
         )
         status = {name.rsplit("/", 1)[-1]: text.lower() for name, text in rows}
         for key, state in states.items():

@@ -1,5 +1,11 @@
 {% from "macros/event_keys.jinja" import event_keys -%}
 {% from "macros/utc_time.jinja" import utc_time -%}
+{% from "macros/since_last_run.jinja" import new_stream, rows_of -%}
+{% set landed_rows = rows_of(
+    raw_schema ~ ".amplitude_events_stream",
+    raw_schema ~ ".amplitude_events_raw_python",
+    "json_data, loaded_at, source_file, source_row"
+) %}
 -- Landing rows to typed events and their properties. Both MERGEs stand in one transaction with the read of the stream:
 -- a failure keeps the rows in it. No DDL inside, because DDL would commit (a fault of the first design).
 create or replace procedure silver.amplitude_base_update()
@@ -17,14 +23,17 @@ declare
     v_stored number(38, 0) default 0;
     v_malformed number(38, 0) default 0;
     v_problem varchar default '';
+    v_whole boolean default false;
 begin
     begin transaction;
+
+    {{ new_stream("AMPLITUDE_BASE_UPDATE") | indent(4) }}
 
     select
         count(*),
         count_if(json_data:"uuid"::varchar is null)
     into :v_read, :v_without_uuid
-    from {{ raw_schema }}.amplitude_events_stream;
+    from {{ landed_rows | indent(4) }};
 
     -- A stored event never changes: the first landing row of a uuid wins. JSON null and SQL NULL are one (fault B14).
     merge into silver.amplitude_events_base1 as target
@@ -35,7 +44,7 @@ begin
                 loaded_at,
                 source_file,
                 source_row
-            from {{ raw_schema }}.amplitude_events_stream
+            from {{ landed_rows | indent(12) }}
             where json_data:"uuid"::varchar is not null
             qualify row_number() over (
                 partition by json_data:"uuid"::varchar

@@ -1,3 +1,11 @@
+{% from "macros/since_last_run.jinja" import new_stream, rows_of -%}
+{% set new_events = rows_of(
+    "silver.amplitude_events_base1_stream",
+    "silver.amplitude_events_base1",
+    '"uuid", "event_type", "event_id", "event_time", "session_id", "event_properties", "amplitude_id", "device_id",'
+    ~ ' "platform", "library", "server_upload_time", "ip_address", "country", "region", "city",'
+    ~ ' loaded_at, source_file, source_row'
+) %}
 -- New typed events to the tables of the first design. One row per event, session, person, device, address: what the
 -- batch touches is counted again from all its events, so a late event, a repeat or a second run ends the same.
 create or replace procedure silver.amplitude_normalised_update()
@@ -13,12 +21,15 @@ declare
     v_read number(38, 0) default 0;
     v_stored number(38, 0) default 0;
     v_problem varchar default '';
+    v_whole boolean default false;
 begin
     begin transaction;
 
+    {{ new_stream("AMPLITUDE_NORMALISED_UPDATE") | indent(4) }}
+
     select count(*)
     into :v_read
-    from silver.amplitude_events_base1_stream;
+    from {{ new_events | indent(4) }};
 
     merge into silver.amplitude_events as target
     using (
@@ -38,7 +49,7 @@ begin
             "platform" as platform,
             "library" as library,
             "server_upload_time" as server_upload_time
-        from silver.amplitude_events_base1_stream
+        from {{ new_events | indent(8) }}
         qualify row_number() over (
             partition by "uuid" order by loaded_at nulls first, source_file nulls first, source_row nulls first
         ) = 1
@@ -61,7 +72,7 @@ begin
             select distinct
                 "amplitude_id" as user_id,
                 "session_id" as session_id
-            from silver.amplitude_events_base1_stream
+            from {{ new_events | indent(12) }}
             where "amplitude_id" is not null and "session_id" >= 0
         ),
 
@@ -117,7 +128,7 @@ begin
     using (
         with touched as (
             select distinct "amplitude_id" as user_id
-            from silver.amplitude_events_base1_stream
+            from {{ new_events | indent(12) }}
             where "amplitude_id" is not null
         ),
 
@@ -165,7 +176,7 @@ begin
             select distinct
                 "amplitude_id" as user_id,
                 "device_id" as device_id
-            from silver.amplitude_events_base1_stream
+            from {{ new_events | indent(12) }}
             where "amplitude_id" is not null and "device_id" is not null
         ),
 
@@ -232,7 +243,7 @@ begin
             select distinct
                 "amplitude_id" as user_id,
                 coalesce("ip_address", '') as ip_address
-            from silver.amplitude_events_base1_stream
+            from {{ new_events | indent(12) }}
             where "amplitude_id" is not null and coalesce("ip_address", "country", "region", "city") is not null
         ),
 

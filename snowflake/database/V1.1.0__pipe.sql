@@ -1,5 +1,5 @@
 -- The select form: only it can put the whole line and its origin side by side. Its text is fixed for good, names its
--- database because it runs in its owner's context, and is changed by scripts/replace_pipe.py only.
+-- database because it runs in its owner's context; `python -m scripts.maintain replace-pipe` changes it.
 -- LOADED_AT is the scan's start: CURRENT_TIMESTAMP in a pipe is evaluated when it compiles (known fault B13).
 -- The pattern leaves the flat `.json` objects of the first design alone.
 create pipe if not exists {{ database }}.{{ raw_schema }}.amplitude_events_pipe

@@ -68,6 +68,12 @@ def test_nothing_that_holds_data_or_memory_is_replaced():
     ] == []
 
 
+def test_no_stream_starts_with_initial_rows():
+    """CREATE STREAM: the first read returns only the rows of the creation, and moves the offset to its own start."""
+    assert len(statements(r"create\s+stream")) == 2
+    assert not [name for name, text in STATEMENTS if "show_initial_rows" in text.lower()]
+
+
 def test_nothing_is_dropped():
     assert not statements(r"(drop|truncate|undrop)\b")
     assert not statements(r"alter\s+table\s+\S+\s+drop\b")
@@ -181,6 +187,10 @@ def test_tasks_say_every_parameter_and_are_resumed_after_a_change():
     tasks = [text for _, text in statements(r"create\s+or\s+alter\s+task")]
     assert len(tasks) == 2
     assert all("timezone = 'UTC'" in text and "query_tag" in text and "user_task_timeout_ms" in text for text in tasks)
+    # Session parameters are parted by commas; other parameters are not.
+    assert all("timezone = 'UTC',\n    query_tag = " in text for text in tasks)
+    # A name is looked up where the task is made, and again where it runs: said in full.
+    assert all(name.count(".") == 2 for text in tasks for name in re.findall(r"stream_has_data\('(\S+)'\)", text))
     assert statements(r"select\s+system\$task_dependents_enable")
     off = deploy.render("database", settings(silver_tasks="false"))
     assert any("amplitude_base_update_task suspend" in text for script, text in off.items() if script.type == "A")

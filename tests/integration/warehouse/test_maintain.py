@@ -130,6 +130,7 @@ def test_teardown_asks_for_the_name_and_leaves_nothing_and_a_deploy_makes_it_aga
         maintain.teardown(confirm="AMPLITUDE")
     maintain.teardown(confirm="SHORT_LIVED")
     assert snowflake_server.rows(None, "show databases like 'SHORT_LIVED'") == []
+    assert maintain.teardown(confirm="SHORT_LIVED") == {"statements": 0}  # nothing names a database that is gone
     run_deploy(tmp_path, "account")
     _, _, ran = run_deploy(tmp_path, "database")
     assert all(line["status"] == "Success" for line in ran)
