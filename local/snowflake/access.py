@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from local.snowflake import lexer
 from local.snowflake.catalog import Name, label
-from local.snowflake.errors import SnowflakeError, no_such_session_object, not_found, unsupported
+from local.snowflake.errors import SnowflakeError, compilation, no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
 from local.snowflake.privileges import SYSTEM_ROLES
 from local.snowflake.results import SHOW, Result, rows_result, status
@@ -12,6 +12,21 @@ from local.snowflake.session import Session
 
 OF_SCHEMA = {"TABLE", "VIEW", "STAGE", "FILE FORMAT", "PIPE", "STREAM", "TASK", "PROCEDURE"}
 _TWO_WORDS = {"FILE", "RESOURCE", "NETWORK", "STORAGE"}
+# What the page of GRANT lists for each kind, beside ALL, OWNERSHIP and a schema's CREATE …
+_PRIVILEGES = {
+    "DATABASE": {"USAGE", "MODIFY", "MONITOR", "CREATE SCHEMA", "CREATE DATABASE ROLE", "IMPORTED"},
+    "SCHEMA": {"USAGE", "MODIFY", "MONITOR"},
+    "TABLE": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "EVOLVE SCHEMA"},
+    "VIEW": {"SELECT", "REFERENCES"},
+    "STREAM": {"SELECT"},
+    "STAGE": {"USAGE", "READ", "WRITE"},
+    "FILE FORMAT": {"USAGE"},
+    "PIPE": {"MONITOR", "OPERATE"},
+    "TASK": {"MONITOR", "OPERATE"},
+    "PROCEDURE": {"USAGE"},
+    "WAREHOUSE": {"USAGE", "OPERATE", "MONITOR", "MODIFY"},
+    "INTEGRATION": {"USAGE"},
+}
 
 
 def can_use_role(session: Session, role: str) -> str:
@@ -135,6 +150,10 @@ def _existing(session: Session, kind: str, reader: Reader) -> str:
     """The full name of an object that is there."""
     names = reader.name()
     if kind not in OF_SCHEMA:
+        of_account = kind in {"WAREHOUSE", "INTEGRATION"}
+        missing = of_account and session.catalog.get(kind, ("", "", names[-1])) is None
+        if missing or (kind == "DATABASE" and not session.account.has_database(names[-1])):
+            raise not_found(label(kind), names[-1])
         return ".".join([session.database or "", *names] if kind == "SCHEMA" and len(names) == 1 else names)
     name = session.resolve(names)
     if reader.at("("):
@@ -159,6 +178,10 @@ def _read_grantee(session: Session, reader: Reader) -> tuple[str, str]:
 def _privileges(session: Session, reader: Reader, *, revoke: bool) -> None:
     privileges = _read_privileges(reader)
     kind, name = _read_object(session, reader)
+    allowed = _PRIVILEGES.get(kind.removeprefix("ALL ").removeprefix("FUTURE ").removesuffix("S"), set())
+    for privilege in set(privileges) - allowed - {"ALL"} if allowed else ():
+        if not (kind == "SCHEMA" and privilege.startswith("CREATE ")):
+            raise compilation(1003, f"syntax error: {privilege} is no privilege on a {kind}.")
     reader.need("FROM" if revoke else "TO")
     grantee_kind, grantee = _read_grantee(session, reader)
     for words in (("WITH", "GRANT", "OPTION"), ("CASCADE",), ("RESTRICT",)):

@@ -64,6 +64,8 @@ def _read_container(session: Session, reader: Reader, scope: Scope) -> None:
         scope.schema = None
         if scope.database and not session.account.has_database(scope.database):
             raise not_found("Database", scope.database)
+    elif reader.at("TABLE") or reader.at("VIEW"):
+        raise unsupported(f"SHOW … IN {reader.peek_text()}")
     else:
         reader.take("SCHEMA")
         if reader.peek_text() in ends:

@@ -6,9 +6,13 @@ from sqlglot import exp
 
 from local.snowflake import privileges
 from local.snowflake.casts import MAX_LENGTH, call
-from local.snowflake.errors import invalid_identifier, not_found
+from local.snowflake.errors import compilation, invalid_identifier, not_found
 from local.snowflake.session import Session
 
+_OF_AN_ORDER = (
+    *(exp.RowNumber, exp.Rank, exp.DenseRank, exp.PercentRank, exp.CumeDist, exp.Ntile),
+    *(exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue),
+)
 FLATTEN_COLUMNS = {"SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"}
 
 
@@ -27,6 +31,16 @@ def check(session: Session, tree: exp.Expr, sql: str, target: exp.Table | None =
     if known is not None:
         _columns(tree, known, sql)
     _qualify(tree, by_table)
+    _windows(tree)
+
+
+def _windows(tree: exp.Expr) -> None:
+    """Numbers and neighbours of rows in no order: DuckDB takes whatever order it finds them in."""
+    for window in tree.find_all(exp.Window):
+        function = window.this.this if isinstance(window.this, exp.IgnoreNulls | exp.RespectNulls) else window.this
+        if isinstance(function, _OF_AN_ORDER) and not window.args.get("order"):
+            name = function.sql_name()
+            raise compilation(2303, f"Window function type [{name}] requires ORDER BY in window specification", "0A000")
 
 
 def _relations(

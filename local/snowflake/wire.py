@@ -13,7 +13,7 @@ import secrets
 from base64 import b64encode
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -39,7 +39,7 @@ class Running:
 
     session: Session
     answer: Future[list[Result]]
-    query_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    query_id: str
 
 
 class Wire:
@@ -145,7 +145,8 @@ class Wire:
         running = self._requests.get(request_id)
         if running is None:
             session.cancelled.clear()
-            running = Running(session, self._pool.submit(_execute, session, body))
+            query_id = secrets.token_hex(16)
+            running = Running(session, self._pool.submit(_execute, session, body, query_id), query_id)
             self._running[running.query_id] = running
             self._requests[request_id] = running
             for kept in (self._running, self._requests):
@@ -231,7 +232,13 @@ class Wire:
         session.transaction.duck.interrupt()
 
 
-def _execute(session: Session, body: Json) -> list[Result]:
+def _execute(session: Session, body: Json, query_id: str) -> list[Result]:
+    results = _results(session, body)
+    session.results[query_id] = results[-1]  # whoever was told this id before the statement ended asks for it by it
+    return results
+
+
+def _results(session: Session, body: Json) -> list[Result]:
     text = str(body.get("sqlText", ""))
     rows = bindings.rows(body.get("bindings") or {})
     if body.get("describeOnly"):

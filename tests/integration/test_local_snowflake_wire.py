@@ -54,6 +54,14 @@ def test_a_long_statement_is_in_progress_and_runs_once(server: Server) -> None:
         assert connection.cursor().execute(wait).fetchone() == ("waited 2 seconds",)
 
 
+def test_a_statement_sent_off_is_read_by_the_id_that_was_told(server: Server) -> None:
+    with server.connect("WIRE") as connection:
+        cursor = connection.cursor()
+        cursor.execute_async("select 7 as a, system$wait(1)")
+        cursor.get_results_from_sfqid(str(cursor.sfqid))
+        assert cursor.fetchall() == [(7, "waited 1 seconds")]
+
+
 def test_a_request_that_is_no_statement_gets_an_answer_too(server: Server) -> None:
     """HTTP 500 would be sent again and again."""
     for body in (b"", b"{", b"[1]", b"\xff", b'{"data": 1}', b'{"sqlText": 1, "bindings": 2}'):
