@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -88,14 +88,14 @@ class Uploader:
         self._members = members
         self._work = work  # for parts that events are taken out of
         self._rehearsal = rehearsal  # its clock, in place of the export's
-        self._there: set[str] = set()  # parts that lay in S3 when the run began: asked about, not sent again
+        self._there: Collection[str] = ()  # parts that lay in S3 when the run began: asked about, not sent again
 
     def survey(self, hours: Iterable[str]) -> dict[str, HourEntry]:
         """Lists ledger and parts of these hours, so that no hour has to ask for itself."""
         days = [parse_hour(hour).date() for hour in hours]
         if not days:
             return {}
-        self._there = self._ledger.part_keys(min(days), max(days))
+        self._there = self._ledger.parts(min(days), max(days))
         return self._ledger.entries(min(days), max(days))
 
     def hour(self, line: ManifestLine, entry: HourEntry) -> tuple[list[UploadedLine], Counter[str]]:

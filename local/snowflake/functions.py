@@ -175,10 +175,11 @@ def _exact(value: exp.Expr, scale: int) -> exp.Expr:
 
 
 def _sum(kinds: Kinds, node: exp.Sum) -> exp.Expr:
-    """A sum of exact numbers is exact; fakesnow sums whatever has no cast as DOUBLE."""
+    """A sum of exact numbers is exact; fakesnow sums whatever has no cast as DOUBLE, and whole numbers as BIGINT."""
     scale = kinds.scale(node.this)
     if scale is not None:
-        node.set("this", exp.Cast(this=node.this, to=exp.DataType.build(f"decimal(38, {scale})")))
+        exact = exp.DataType.build(f"decimal(38, {scale})" if scale else "hugeint", dialect="duckdb")
+        node.set("this", exp.Cast(this=node.this, to=exact))
     return node
 
 

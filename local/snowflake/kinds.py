@@ -93,7 +93,7 @@ class Kinds:
             return "text"
         if isinstance(node, exp.CurrentTimestamp):
             return "timestamp" if node.args.get("sysdate") else "timestamp_ltz"
-        if isinstance(node, exp.Count | exp.RowNumber | exp.Length | exp.DateDiff | exp.CountIf):
+        if isinstance(node, exp.Count | exp.RowNumber | exp.Length | exp.DateDiff | exp.CountIf | exp.MD5NumberLower64):
             return "integer"
         if isinstance(node, exp.Add | exp.Sub | exp.Mul):
             kinds = {self.of(node.this), self.of(node.expression)}

@@ -118,12 +118,12 @@ class HourLedger:
                 entry.versions.add(int(match["version"]))
         return found
 
-    def part_keys(self, first: date, last: date) -> set[str]:
-        """The parts that lie in S3 of the UTC days first..last (inclusive)."""
+    def parts(self, first: date, last: date) -> dict[str, int]:
+        """Keys and sizes (bytes) of the parts that lie in S3 of the UTC days first..last (inclusive)."""
         start = keys.day_folder(self._parts, self._project, first)
         beyond = keys.day_folder(self._parts, self._project, last + timedelta(days=1))
-        listed = (key for key, _ in self.store.keys(f"{self._parts}/project={self._project}/", start))
-        return set(takewhile(lambda key: key < beyond, listed))
+        listed = self.store.keys(f"{self._parts}/project={self._project}/", start)
+        return dict(takewhile(lambda item: item[0] < beyond, listed))
 
     def read(self, hour: str, version: int) -> Version:
         """One version. Raises DamagedError when it is not there or of another shape."""

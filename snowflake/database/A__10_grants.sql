@@ -25,6 +25,7 @@ grant usage on file format {{ raw_schema }}.amplitude_text_lines to database rol
 grant usage on schema ops to database role raw_loader;
 grant select, insert on table ops.load_audit to database role raw_loader;
 grant select, insert on table ops.rejected_rows to database role raw_loader;
+grant select, insert on table ops.reconciliation to database role raw_loader;
 
 grant usage on database {{ database }} to database role raw_reader;
 grant usage on schema {{ raw_schema }} to database role raw_reader;
