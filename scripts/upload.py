@@ -38,6 +38,8 @@ from scripts.pipeline.records import (
 from scripts.pipeline.settings import BucketSettings, load
 
 log = logging.getLogger("pipeline")
+# Reasons of a plan line for which `load` is asked about loaded versions too: the landing table may be another by now.
+CHECKED_AGAIN = {"forced", "restore"}
 THREADS = 8  # a request to S3 takes 30 ms or more, nearly all of it waiting
 
 
@@ -109,7 +111,7 @@ class Uploader:
             if line.manifest is not None and line.outcome in {"exported", "empty"}:
                 entry, own = self._publish(line.hour, line.manifest, entry, counts)
                 self._ledger.mark_rechecked(line.hour, self._rehearsal or _moment(line.manifest.exported_at))
-            return self._to_load(entry, own, counts), counts
+            return self._to_load(entry, own, counts, again=line.reason in CHECKED_AGAIN), counts
         except ConfigurationError:
             raise
         except PipelineError as error:
@@ -117,9 +119,15 @@ class Uploader:
             counts["errors"] += 1
             return [UploadedLine(hour=line.hour, version=line.version, parts=[], error=str(error))], counts
 
-    def _to_load(self, entry: HourEntry, own: Version | None, counts: Counter[str]) -> list[UploadedLine]:
+    def _to_load(
+        self, entry: HourEntry, own: Version | None, counts: Counter[str], *, again: bool
+    ) -> list[UploadedLine]:
+        """`again`: also what was loaded once, because the landing table may have been lost since."""
         lines = []
-        for number in entry.unloaded:
+        loaded = entry.versions & entry.loaded if again else set()
+        for number in sorted({*entry.unloaded, *loaded}):
+            if number in loaded and self._ledger.is_replaced(entry.hour, number):
+                continue
             version = own if own and own.version == number else self._ledger.read(entry.hour, number)
             parts = [
                 UploadedPart(key=part.key, rows=part.rows, uploaded_at=part.uploaded_at)

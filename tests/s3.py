@@ -152,6 +152,7 @@ class Export:
         uuids: list[str] | list[list[str]],
         *,
         action: str = "export",
+        reason: str = "asked",
         version: int = 0,
         after: timedelta = timedelta(hours=4),
         level: int = 6,
@@ -173,7 +174,7 @@ class Export:
             digest=digest(everything),
         )
         outcome = "exported" if parts else "empty"
-        return self.line(hour, outcome, action=action, version=version, manifest=manifest)
+        return self.line(hour, outcome, action=action, reason=reason, version=version, manifest=manifest)
 
     def line(self, hour: str, outcome: str, **more: Any) -> Export:
         fields = {"action": "export", "reason": "asked", "version": 0, **more}

@@ -153,6 +153,10 @@ class HourLedger:
         """By `ledger quarantine`: Snowflake refused the version, and `by` has its good events."""
         self._mark(hour, f"v{version:04}.loaded.json", rows=0, replaced_by=by)
 
+    def is_replaced(self, hour: str, version: int) -> bool:
+        """Whether the marker of a loaded version is that of `mark_replaced`."""
+        return b'"replaced_by"' in self.store.read(self._key(hour, f"v{version:04}.loaded.json"))
+
     def mark_empty(self, hour: str, version: int) -> None:
         """By `upload`, for a version without a part to load: nothing is left to do."""
         self._mark(hour, f"v{version:04}.empty.json")

@@ -483,3 +483,16 @@ def test_a_big_part_is_streamed(bucket, tmp_path):
     assert len(content) > MULTIPART_FROM
     assert upload.run(**export.write())["bytes"] == len(content)
     assert list(bucket.objects(PARTS).values()) == [content]
+
+
+@pytest.mark.parametrize(("reason", "listed"), [("asked", []), ("forced", [1]), ("restore", [1])])
+def test_whoever_exports_a_loaded_hour_again_has_its_load_checked_again(send, ledger, reason, listed):
+    """The landing table may be lost since; the ledger's markers stay. What a quarantine replaced stays out."""
+    send([["a"]])
+    ledger.mark_loaded(HOUR, 1, 1)
+    _, lines = send([["a"]], reason=reason)
+    assert [line.version for line in lines] == listed
+    send([["a", "b"]])
+    ledger.mark_replaced(HOUR, 2, by=1)
+    _, lines = send([["a", "b"]], reason=reason)
+    assert [line.version for line in lines] == listed

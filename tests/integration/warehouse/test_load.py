@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from scripts import load
 from scripts.pipeline import keys
 from scripts.pipeline.hours import parse_hour
+from scripts.pipeline.landing import Landing, Pipe
 from scripts.pipeline.records import UploadedLine, UploadedPart, write_lines
 from tests import s3
 from tests.warehouse import ROOT
@@ -183,6 +185,19 @@ def test_a_part_that_the_pipe_refused_is_copied_and_a_pipe_that_works_is_not_wai
     bad = stack.part(['{"uuid": "a"}', "{"])
     assert stack.load(bad)["errors"] == 1
     assert stack.audit()[bad.key][2] == "copy"
+
+
+def test_a_pipe_that_no_notification_ever_reached_is_asked_at_once_and_it_is_said(stack, monkeypatch, caplog):
+    monkeypatch.setattr(Landing, "pipe", lambda self: Pipe("RUNNING", pending=0, notified=False))
+    asked = []
+    monkeypatch.setattr(Landing, "refresh", lambda self, folder: asked.append(folder))
+    part = stack.part(3)
+    began = time.monotonic()
+    assert stack.load(part)["loaded"] == 3
+    assert time.monotonic() - began < load.PIPE_SECONDS
+    assert asked == [part.key.rsplit("/", 2)[0] + "/"]
+    assert "No notification has ever reached the pipe" in caplog.text
+    assert stack.audit()[part.key][2] == "copy"
 
 
 def test_old_parts_go_to_copy_at_once(stack):
