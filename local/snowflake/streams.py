@@ -44,6 +44,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     if reader.at("AT") or reader.at("BEFORE"):
         raise unsupported("CREATE STREAM … AT or BEFORE (time travel)")
     options = reader.options()
+    if options.get("SHOW_INITIAL_ROWS"):  # where its offset lies after the first read, no page says
+        raise unsupported("CREATE STREAM … SHOW_INITIAL_ROWS")
     there = session.catalog.get("STREAM", name)
     if there and alter:
         there["comment"] = str(options.get("COMMENT", ""))
@@ -69,14 +71,12 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
         "comment": str(options.get("COMMENT", "")),
         "owner": session.role,
     }
-    queue, rows = _queue(properties), "" if options.get("SHOW_INITIAL_ROWS") else "limit 0"
+    queue = _queue(properties)
     row_id = f"md5({text(properties['queue'])} || rowid::varchar)"
     with session.statement() as transaction:
         transaction.write(
-            f'create table {queue} as select *, 0::bigint as "TRANSACTION_NUMBER" from {quoted(*source)} {rows}'
+            f'create table {queue} as select *, 0::bigint as "TRANSACTION_NUMBER" from {quoted(*source)} limit 0'
         )
-        if rows == "":
-            transaction.write(f'update {queue} set "TRANSACTION_NUMBER" = -1')
         transaction.write(
             f"""create or replace view {quoted(*name)} as
                 select * exclude ("TRANSACTION_NUMBER"), 'INSERT' as "METADATA$ACTION", false as "METADATA$ISUPDATE",
