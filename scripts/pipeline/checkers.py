@@ -42,6 +42,9 @@ class _Answer(msgspec.Struct):
     message: str = ""
 
 
+_ANSWER = msgspec.json.Decoder(_Answer)  # made at import, before there are threads: see hour_ledger
+
+
 class Checkers:
     """Two lanes that check hours for any number of threads. `prefix`: of part keys; `work`: for cleaned copies."""
 
@@ -102,7 +105,7 @@ class Checkers:
                     self._helper.wait(),
                 )
             return self._check_here(members)
-        answer = msgspec.json.decode(line, type=_Answer)
+        answer = _ANSWER.decode(line)
         if answer.checked is None:
             raise getattr(errors, answer.error)(answer.message)
         return answer.checked

@@ -27,6 +27,8 @@ State = Literal["young", "open", "empty", "uploaded", "loaded"]
 RECHECK_DAYS = (1, 7)  # late data: an hour is exported again at these ages
 LEARN_FROM_DAYS = 7  # a week holds each weekday's traffic
 
+# Made at import: msgspec reads a type at its first use, and threads that do so at once end in a segmentation fault.
+_VERSION = msgspec.json.Decoder(Version)
 _NAME = re.compile(
     r"/date=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>\d{2})/"
     r"(?:v(?P<version>\d{4})(?:\.(?P<mark>loaded|empty))?|rechecked_(?P<days>\d+)d)\.json$"
@@ -129,7 +131,7 @@ class HourLedger:
         """One version. Raises DamagedError when it is not there or of another shape."""
         key = self._key(hour, f"v{version:04}.json")
         try:
-            return msgspec.json.decode(self.store.read(key), type=Version)
+            return _VERSION.decode(self.store.read(key))
         except msgspec.MsgspecError as error:
             message = (
                 f"{key} is not a version of the ledger: {error}. Delete all objects of that hour's ledger, then run "
