@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import snowflake.connector
@@ -73,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         again.add_argument("execution")
         if name == "replay":
             again.add_argument("--task", help="from this task on, while its input files exist")
+    backfill = command("backfill", do_backfill, "have a schedule run its past ticks, in order; needs `up`")
+    backfill.add_argument("flow")
+    backfill.add_argument("--trigger", default="daily", help="id of the schedule (%(default)s)")
+    backfill.add_argument(
+        "--start", required=True, type=_moment, help="first tick or later, as 2026-11-02 or with a time"
+    )
+    backfill.add_argument("--end", type=_moment, help="last tick or earlier (default: now)")
+    backfill.add_argument("--input", action="append", default=[], metavar="K=V", type=_pair)
+    backfill.add_argument("--label", action="append", default=[], metavar="K=V", type=_pair)
     query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
     query.add_argument("statement", type=_statement)
     logs = command("logs", do_logs, "task logs of a run (default: the newest)")
@@ -98,6 +108,15 @@ def _days(text: str) -> int:
         message = f"{text!r}: a number from 1 to 31"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _moment(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r}: write YYYY-MM-DD or YYYY-MM-DDTHH:MM"
+        raise argparse.ArgumentTypeError(message) from None
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).isoformat()
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -183,6 +202,16 @@ def do_again(options: argparse.Namespace) -> int:
         if options.what == "replay":
             arguments["task"] = options.task
         return _result(options, progress.follow(there.do(options.what, arguments)))
+
+
+def do_backfill(options: argparse.Namespace) -> int:
+    remote = session.running()
+    if not remote:
+        raise stack.StackError("a backfill needs the schedules: `python -m local up` first")
+    arguments = {name: getattr(options, name) for name in ("flow", "trigger", "start", "end")}
+    list(remote.do("backfill", arguments | {"inputs": dict(options.input), "labels": dict(options.label)}))
+    print("begun; its runs come one after another: `python -m local logs`, `python -m scripts.ledger`")
+    return 0
 
 
 def do_sql(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,9 +98,12 @@ class Session:
                 file.write(json.dumps(event) + "\n")
 
     def do(self, what: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
-        """Events of a command: `run`, `restart`, `replay`, `kill`, `status`."""
+        """Events of a command: `run`, `restart`, `replay`, `kill`, `backfill`, `status`."""
         if what == "kill":
             self.engine.kill(arguments["execution"])
+        elif what == "backfill":
+            times = {name: datetime.fromisoformat(arguments[name]) for name in ("start", "end") if arguments[name]}
+            self.engine.backfill(**{**arguments, **times})
         elif what in {"run", "restart", "replay"}:
             yield from getattr(self.engine, what)(**arguments)
         elif what == "status":
