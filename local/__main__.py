@@ -85,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     backfill.add_argument("--label", action="append", default=[], metavar="K=V", type=_pair)
     query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
     query.add_argument("statement", type=_statement)
+    script = command(
+        "script", do_script, "run a command of scripts/ on this stack, as `script ledger --from 2026-11-01`"
+    )
+    script.add_argument("name", help="ledger, backup, health, reconcile, maintain, …")
+    script.add_argument("arguments", nargs=argparse.REMAINDER)
     logs = command("logs", do_logs, "task logs of a run (default: the newest)")
     logs.add_argument("execution", nargs="?")
     demonstration = command(
@@ -212,6 +217,21 @@ def do_backfill(options: argparse.Namespace) -> int:
     list(remote.do("backfill", arguments | {"inputs": dict(options.input), "labels": dict(options.label)}))
     print("begun; its runs come one after another: `python -m local logs`, `python -m scripts.ledger`")
     return 0
+
+
+def do_script(options: argparse.Namespace) -> int:
+    """The settings are those that the flows get; their secrets too."""
+    if not (stack.ROOT / "scripts" / f"{options.name}.py").is_file():
+        raise stack.StackError(f"there is no scripts/{options.name}.py")
+    remote = session.running()
+    with contextlib.ExitStack() as opened:
+        there = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
+        return subprocess.run(
+            [sys.executable, "-m", f"scripts.{options.name}", *options.arguments],
+            cwd=stack.ROOT,
+            env=stack.shell() | there,
+            check=False,
+        ).returncode
 
 
 def do_sql(options: argparse.Namespace) -> int:

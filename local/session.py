@@ -107,14 +107,11 @@ class Session:
         elif what in {"run", "restart", "replay"}:
             yield from getattr(self.engine, what)(**arguments)
         elif what == "status":
-            yield {"event": "status", "endpoints": self.stack.endpoints, "settings": self._public()}
+            # For `sql` and `script`; it goes over a socket that only this user can open.
+            yield {"event": "status", "endpoints": self.stack.endpoints, "settings": self.stack.settings}
         else:
             message = f"unknown command {what}"
             raise StackError(message)
-
-    def _public(self) -> dict[str, str]:
-        """What `sql` needs to connect; it goes over a socket that only this user can open."""
-        return {name: value for name, value in self.stack.settings.items() if name.startswith("SNOWFLAKE_")}
 
 
 class _Answers(socketserver.StreamRequestHandler):

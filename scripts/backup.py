@@ -46,6 +46,11 @@ def restore(*, first: date | None = None, last: date | None = None, into_snowfla
             for window, answer, archive in store.answers():
                 if window.start < start or window.end > end:
                     continue
+                if answer is None:
+                    facts = archive.with_suffix(".json")
+                    log.error("%s is damaged. Left out: export its hours again with `force`.", facts)
+                    counts["damaged"] += 1
+                    continue
                 try:
                     found = answer.status == 200
                     hours = check_archive(checkers, archive, window, bucket.amp_project_id) if found else {}

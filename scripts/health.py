@@ -18,7 +18,7 @@ import msgspec
 
 from scripts.pipeline import warehouse
 from scripts.pipeline.entry import as_command, log
-from scripts.pipeline.errors import PipelineError
+from scripts.pipeline.errors import DamagedError, PipelineError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
 from scripts.pipeline.hours import HOUR, day_window, format_hour, parse_hour
 from scripts.pipeline.landing import Landing
@@ -124,14 +124,23 @@ def of_ledger(now: datetime) -> Iterator[Problem]:
         what = f"{len(late)} hours are not exported, the oldest is {late[0]}."
         yield Problem("open_hours", what, "A day is missing, or looks wrong", count=len(late))
     waiting = [entry for entry in entries.values() if entry.unloaded]
-    oldest = [ledger.read(entry.hour, entry.unloaded[0]) for entry in waiting[:VERSIONS_READ]]
-    if any(now - datetime.fromisoformat(version.manifest.exported_at) > LOADING for version in oldest):
+    oldest = [_exported_at(ledger, entry) for entry in waiting[:VERSIONS_READ]]
+    if any(now - exported_at > LOADING for exported_at in oldest):
         what = f"{len(waiting)} hours are in S3 and not in Snowflake, the oldest is {waiting[0].hour}."
         yield Problem("not_loaded", what, "A run failed", count=len(waiting))
     full = [entry.hour for entry in entries.values() if entry.version in entry.loaded]
     if full and not late and not waiting and now - parse_hour(full[-1]) - HOUR > SILENCE:
         yield Problem("silence", f"Amplitude has had no event since hour {full[-1]}.", "No events", "warning")
     yield from _quarantine(ledger, entries, now)
+
+
+def _exported_at(ledger: HourLedger, entry: HourEntry) -> datetime:
+    """Of the version that waits the longest. One that cannot be read will never be loaded: as old as its hour."""
+    try:
+        return datetime.fromisoformat(ledger.read(entry.hour, entry.unloaded[0]).manifest.exported_at)
+    except DamagedError as error:
+        log.warning("%s", error)
+        return parse_hour(entry.hour)
 
 
 def _late(entries: dict[str, HourEntry], hour: datetime, now: datetime) -> list[str]:
@@ -150,7 +159,11 @@ def _quarantine(ledger: HourLedger, entries: dict[str, HourEntry], now: datetime
     recent = [entry for entry in entries.values() if entry.version and now - parse_hour(entry.hour) < QUARANTINE]
     lines: dict[str, int] = {}
     for entry in recent:
-        version = ledger.read(entry.hour, entry.version)
+        try:
+            version = ledger.read(entry.hour, entry.version)
+        except DamagedError as error:
+            log.warning("%s", error)
+            continue
         if bad := sum(len(part.bad_lines) for part in version.manifest.parts):
             lines[entry.hour] = bad
     if lines:

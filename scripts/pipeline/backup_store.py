@@ -21,7 +21,7 @@ import msgspec
 from isal import igzip
 
 from scripts.pipeline.archive import CheckedMember, Member, open_member
-from scripts.pipeline.errors import DamagedError, RetriableError
+from scripts.pipeline.errors import RetriableError
 from scripts.pipeline.export_api import Answer
 from scripts.pipeline.hours import Window, format_hour, parse_hour
 from scripts.pipeline.settings import BackupSettings
@@ -30,6 +30,7 @@ READABLE_LIMIT = 200 * 10**6  # bytes of JSON a run
 # An archive lies in the backup, in parts.tar, and in Kestra's copy of that; then readable JSON and logs.
 COPIES = 3
 RESERVE = READABLE_LIMIT + 56 * 10**6
+_FACTS = msgspec.json.Decoder(Answer)
 STALE = timedelta(days=1)  # a temporary file that old belongs to no living run
 _NAME = re.compile(r"(?P<start>[\d-]{10}T\d\d)(?:\.\.(?P<end>[\d-]{10}T\d\d))?\.(?P<at>\d{8}T\d{9})Z\.(?:zip|json)")
 _READABLE_NAME = re.compile(r"\d+_(?P<date>[\d-]{10})_(?P<hour>\d{1,2})_\d+\.json")
@@ -96,16 +97,16 @@ class BackupStore:
         replace(temporary, target)
         return True
 
-    def answers(self) -> Iterator[tuple[Window, Answer, Path]]:
-        """What the backup holds, oldest first: window, facts, path of the archive (not there for a 404)."""
+    def answers(self) -> Iterator[tuple[Window, Answer | None, Path]]:
+        """What the backup holds, oldest first: window, facts (None: damaged), path of the archive (none for a 404)."""
         for path in sorted(self._zips.glob("*.json"), key=lambda path: (_exported_at(path), path.name)):
             window = _window(path)
             if window is None:
                 continue
             try:
-                answer = msgspec.json.decode(path.read_bytes(), type=Answer)
-            except msgspec.MsgspecError as error:
-                raise DamagedError(f"{path} is not a backup's facts: {error}. Remove it with its .zip.") from None
+                answer = _FACTS.decode(path.read_bytes())
+            except msgspec.MsgspecError:
+                answer = None
             yield window, answer, path.with_suffix(".zip")
 
     def expire(self, is_loaded: Callable[[str], bool], now: datetime) -> int:

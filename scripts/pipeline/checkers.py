@@ -42,7 +42,7 @@ class _Answer(msgspec.Struct):
     message: str = ""
 
 
-_ANSWER = msgspec.json.Decoder(_Answer)  # made at import, before there are threads: see hour_ledger
+_TASK, _ANSWER = msgspec.json.Decoder(_Task), msgspec.json.Decoder(_Answer)  # made before there are threads
 
 
 class Checkers:
@@ -115,7 +115,7 @@ def _help() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
     gc.disable()  # looking for cycles among the events, which have none, takes a tenth of the time
     for line in sys.stdin.buffer:
-        task = msgspec.json.decode(line, type=_Task)
+        task = _TASK.decode(line)
         try:
             answer = _Answer(checked=check_hour(task.members, task.prefix, Path(task.work)))
         except errors.PipelineError as error:

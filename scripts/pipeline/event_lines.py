@@ -77,6 +77,7 @@ _USUAL = msgspec.defstruct(
 _USUAL_DECODER = msgspec.json.Decoder(_USUAL)
 _EVENT_DECODER = msgspec.json.Decoder(_Event)
 _KEYS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY_DECODER = msgspec.json.Decoder(msgspec.Raw)
 _KNOWN = frozenset(KNOWN_KEYS)
 
 
@@ -181,7 +182,7 @@ def _fault(line: bytes) -> str:
 
 def _is_json(line: bytes) -> bool:
     try:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        _ANY_DECODER.decode(line)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True

@@ -92,7 +92,7 @@ def add_backup(hops: dict[str, HourHops], window: Window, bucket: BucketSettings
         checkers = Checkers(bucket.aws_prefix, Path(work))
         try:
             for each, answer, archive in store.answers():
-                if each.start < window.start or each.end > window.end:
+                if answer is None or each.start < window.start or each.end > window.end:
                     continue
                 try:
                     found = answer.status == 200

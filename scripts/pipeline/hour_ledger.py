@@ -29,6 +29,7 @@ LEARN_FROM_DAYS = 7  # a week holds each weekday's traffic
 
 # Made at import: msgspec reads a type at its first use, and threads that do so at once end in a segmentation fault.
 _VERSION = msgspec.json.Decoder(Version)
+_FIRST_DAY = msgspec.json.Decoder(dict[str, date])
 _NAME = re.compile(
     r"/date=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>\d{2})/"
     r"(?:v(?P<version>\d{4})(?:\.(?P<mark>loaded|empty))?|rechecked_(?P<days>\d+)d)\.json$"
@@ -181,7 +182,7 @@ class HourLedger:
         elif self.store.head(key) is None:
             return None
         try:
-            return msgspec.json.decode(self.store.read(key), type=dict[str, date])["first_day"]
+            return _FIRST_DAY.decode(self.store.read(key))["first_day"]
         except (msgspec.MsgspecError, KeyError):
             message = f"{key} is damaged. Delete it, and set AMP_START_DATE to the first day that is yours."
             raise DamagedError(message) from None

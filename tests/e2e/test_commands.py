@@ -109,3 +109,18 @@ def test_up_serves_run_status_and_sql_until_down(laptop: Laptop) -> None:
         assert laptop.run("down")[0] == 0
     assert wait_gone(laptop.state, 5) == []
     assert last_line(laptop.run("status", "--json")[1]) == {"up": False}
+
+
+def test_a_command_of_the_person_on_call_runs_on_the_stack(laptop: Laptop) -> None:
+    day = laptop.demos[0]["day"]["start_date"]
+    code, out, err = laptop.run("script", "ledger", "--from", day, "--to", day)
+    assert (code, "L loaded" in out) == (0, True), err
+    assert f"{day}  " in out
+    code, out, err = laptop.run("script", "legder")
+    assert (code, err) == (1, "there is no scripts/legder.py\n")
+
+
+def test_a_backfill_without_schedules_is_refused(laptop: Laptop) -> None:
+    code, _, err = laptop.run("backfill", "amplitude_daily", "--start", "2026-01-01")
+    assert code == 1
+    assert "local up" in err

@@ -156,11 +156,12 @@ def test_a_restore_rebuilds_the_bucket_and_every_version_without_amplitude(bucke
         assert ledger(bucket) == before
 
 
-def test_a_restore_names_what_is_damaged_and_restores_the_rest(bucket, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("kind", ["zip", "json"])
+def test_a_restore_names_what_is_damaged_and_restores_the_rest(bucket, tmp_path, monkeypatch, caplog, kind):
     with bench(a_day(), tmp_path, monkeypatch) as day:
         day.run([3])
         day.run([5])
-        archive = next((tmp_path / "data" / "zip").rglob(f"{DAY}T03*.zip"))
+        archive = next((tmp_path / "data" / "zip").rglob(f"{DAY}T03*.{kind}"))
         archive.write_bytes(archive.read_bytes()[:-30])
         with pytest.raises(DamagedError, match=r"incomplete \(damaged: 1"):
             backup.restore(into_snowflake=False)

@@ -95,6 +95,14 @@ def test_a_day_and_a_half_without_an_event_is_silence(day):
     assert (silence.severity, "2026-11-23T23" in silence.what) == ("warning", True)
 
 
+def test_a_damaged_version_hides_nothing(day, bucket):
+    for date in DAYS:
+        day(date, {5: "uploaded"} if date == DAYS[2] else {}, bad=date == DAYS[1])
+    for hour in (f"{DAYS[2]}T05", f"{DAYS[2]}T06"):
+        bucket.put(s3.ledger_key(hour, "v0001.json"), b"{")
+    assert set(found()) == {"not_loaded", "quarantine"}
+
+
 def test_bad_lines_of_the_last_two_days_are_news(day):
     day(DAYS[0], bad=5)  # older than that
     day(DAYS[1])
