@@ -18,11 +18,14 @@ log = logging.getLogger("pipeline")
 HOURS_NAMED = 20
 
 
-def run(*, plan: Path, manifest: Path | None = None, uploaded: Path | None = None) -> dict[str, int]:
+def run(
+    *, plan: Path, manifest: Path | None = None, uploaded: Path | None = None, load_errors: int = 0
+) -> dict[str, int]:
     """Asks the ledger for each hour of the plan; returns how many are in each state.
 
     Raises RetriableError that names hours which are open or uploaded, and forced exports that failed, with the errors
-    of extract and upload. An hour that extract found too young is no failure.
+    of extract and upload. An hour that extract found too young is no failure. `load_errors`: hours that `load` found
+    incomplete; those that were marked as loaded before (`force`) the ledger does not show.
     """
     settings = load(PlanSettings)
     now = settings.now()
@@ -47,13 +50,16 @@ def run(*, plan: Path, manifest: Path | None = None, uploaded: Path | None = Non
             unfinished.append(f"{hour} {state}: {errors.get(hour, _log_of(state))}")
         elif line.reason == "forced" and hour in errors:
             unfinished.append(f"{hour} {state}, not exported again: {errors[hour]}")
+    once = max(0, load_errors - states["uploaded"])
+    if once:
+        unfinished.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
     counts = {state: states[state] for state in ("loaded", "empty", "uploaded", "open", "young")}
     log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     if unfinished:
         more = len(unfinished) - HOURS_NAMED
         shown = "\n  ".join(unfinished[:HOURS_NAMED] + ([f"and {more} more: see report.md"] if more > 0 else []))
         message = (
-            f"{len(unfinished)} of {len(planned)} hours are not finished:\n  {shown}\n"
+            f"{len(unfinished) - bool(once) + once} of {len(planned)} hours are not finished:\n  {shown}\n"
             "Replay this run (a restart only asks the ledger again), or let the next scheduled run take them."
         )
         raise RetriableError(message)

@@ -14,12 +14,12 @@ HOURS = [f"2026-11-25T{hour:02}" for hour in range(4)]
 def run(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("PIPELINE_NOW", "2026-11-26T03:30:00Z")
 
-    def run_it(results=(), uploads=(), *, action="export", reason="asked"):
+    def run_it(results=(), uploads=(), *, action="export", reason="asked", load_errors=0):
         files = {name: tmp_path / f"{name}.jsonl" for name in ("plan", "manifest", "uploaded")}
         write_lines(files["plan"], [PlanLine(hour=hour, action=action, reason=reason) for hour in HOURS])
         write_lines(files["manifest"], results)
         write_lines(files["uploaded"], uploads)
-        return verdict.run(**files)
+        return verdict.run(**files, load_errors=load_errors)
 
     return run_it
 
@@ -109,3 +109,19 @@ def test_nothing_planned_is_green_without_asking(bucket, tmp_path):
     assert set(verdict.run(plan=plan).values()) == {0}
     assert bucket.requests == []
     assert verdict.main(["--plan", str(plan)]) == 0
+
+
+def test_an_hour_that_was_loaded_once_and_lacks_rows_now_makes_a_forced_run_red(bucket, run):
+    finish(bucket, *HOURS)
+    assert run(reason="forced")["loaded"] == 4
+    with pytest.raises(
+        RetriableError, match=r"^2 of 4 hours are not finished:\n  2 that were loaded once lack rows now"
+    ):
+        run(reason="forced", load_errors=2)
+
+
+def test_hours_that_the_ledger_shows_as_not_loaded_are_counted_once(bucket, run):
+    finish(bucket, *HOURS[1:])
+    finish(bucket, HOURS[0], how="uploaded")
+    with pytest.raises(RetriableError, match="^1 of 4 hours are not finished:\n  2026-11-25T00 uploaded"):
+        run(load_errors=1)
