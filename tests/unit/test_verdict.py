@@ -123,5 +123,5 @@ def test_an_hour_that_was_loaded_once_and_lacks_rows_now_makes_a_forced_run_red(
 def test_hours_that_the_ledger_shows_as_not_loaded_are_counted_once(bucket, run):
     finish(bucket, *HOURS[1:])
     finish(bucket, HOURS[0], how="uploaded")
-    with pytest.raises(RetriableError, match="^1 of 4 hours are not finished:\n  2026-11-25T00 uploaded"):
+    with pytest.raises(RetriableError, match=r"^1 of 4 hours are not finished:\n  2026-11-25T00 uploaded"):
         run(load_errors=1)
