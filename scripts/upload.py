@@ -24,7 +24,7 @@ from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
 from scripts.pipeline.hours import parse_hour
-from scripts.pipeline.object_store import CONFLICT_TRIES, MULTIPART_FROM, Slice, StoredObject, sha256_of
+from scripts.pipeline.object_store import CONFLICT_TRIES, SHA256, Slice, StoredObject, sha256_of
 from scripts.pipeline.records import (
     Manifest,
     ManifestLine,
@@ -40,7 +40,7 @@ from scripts.pipeline.settings import BucketSettings, load
 log = logging.getLogger("pipeline")
 # Reasons of a plan line for which `load` is asked about loaded versions too: the landing table may be another by now.
 CHECKED_AGAIN = {"forced", "restore"}
-THREADS = 8  # a request to S3 takes 30 ms or more, nearly all of it waiting
+THREADS = 4
 
 
 class Members:
@@ -322,9 +322,8 @@ class Uploader:
             size = stream.tell()
             if expected is not None and sha256 != expected:
                 raise DamagedError(f"the tar member of {key} is not what was extracted. Replay the run from the start.")
-            ask = key in self._there or size >= MULTIPART_FROM
-            stored = self._store.head(key) if ask else None
-            if stored is None and self._store.put(key, stream, sha256, {"member": part.member}):
+            stored = self._store.head(key) if key in self._there else None
+            if stored is None and self._store.create(key, stream, {"member": part.member, SHA256: sha256}):
                 counts.update(objects=1, bytes=size)
                 return StoredObject(key, size, sha256, datetime.now(UTC))
             stored = stored or self._store.head(key)

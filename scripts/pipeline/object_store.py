@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import boto3
 import botocore.exceptions as aws
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
@@ -28,12 +25,8 @@ from scripts.pipeline.settings import BucketSettings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SHA256 = "sha256"  # name in the object's metadata; an ETag says nothing of the content (multipart, KMS)
-MULTIPART_FROM = 32 * 1024 * 1024  # below, an object is streamed in one request and needs no memory
+SHA256 = "sha256"  # name in the object's metadata; an ETag says nothing of the content under KMS
 CONFLICT_TRIES = 8
-# `use_threads=False` would not do: it keeps every piece in memory until the last one is sent.
-_TRANSFER = TransferConfig(multipart_threshold=MULTIPART_FROM, multipart_chunksize=8 * 1024 * 1024, max_concurrency=1)
-_TRANSFER.max_in_memory_upload_chunks = 1
 
 _KEYS = "check AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY, or the profile or role that boto3 finds"
 _CONFIGURATION = {
@@ -79,7 +72,6 @@ class ObjectStore:
         if settings.aws_endpoint_url_s3:
             self._where += f" at {settings.aws_endpoint_url_s3.rpartition('@')[2]}"  # no user and password of it
         self._client = _client(settings)
-        self._one_big = threading.Lock()  # its pieces are in memory
         self._encryption = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.aws_kms_key_id}
             if settings.aws_kms_key_id
@@ -133,8 +125,9 @@ class ObjectStore:
             return body.read()
 
     def create(self, key: str, content: bytes | BinaryIO, metadata: dict[str, str] | None = None) -> bool:
-        """Puts an object below MULTIPART_FROM unless the key is taken, in one step. False: it is taken (or an
-        unanswered try of this very call took it: compare what is there).
+        """Puts an object unless the key is taken, in one step. False: it is taken (or an unanswered try of this very
+        call took it: compare what is there). A stream costs no memory; S3 takes up to 5 GB in one request, and a part
+        is a member of an archive of at most 4 GB.
         """
         with self._errors(f"create {key}"):
             for _ in range(CONFLICT_TRIES):
@@ -161,25 +154,10 @@ class ObjectStore:
         message = f"{self._where}: create {key} met other writers {CONFLICT_TRIES} times. Replay the run."
         raise RetriableError(message)
 
-    def put(self, key: str, stream: BinaryIO, sha256: str, metadata: dict[str, str]) -> bool:
-        """Puts an object of any size with its own SHA-256 (hex) in the metadata. False: the key is taken; from
-        MULTIPART_FROM on nothing is asked, so the caller knows that it is free or holds these same bytes.
-        """
-        metadata = {**metadata, SHA256: sha256}
-        if stream.seek(0, io.SEEK_END) < MULTIPART_FROM:
-            return self.create(key, stream, metadata)
-        stream.seek(0)
-        extra = {"Metadata": metadata, **self._encryption}
-        with self._errors(f"put {key}"), self._one_big:
-            self._client.upload_fileobj(stream, self.bucket, key, ExtraArgs=extra, Config=_TRANSFER)
-        return True
-
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except S3UploadFailedError as error:  # hides the cause that says what to do
-            raise self._typed(what, error.__cause__ or error.__context__ or error) from error
         except (aws.BotoCoreError, aws.ClientError) as error:
             raise self._typed(what, error) from error
 
@@ -261,6 +239,6 @@ class Readable(Protocol):
 def sha256_of(stream: Readable) -> str:
     """Hex digest of the rest of a stream, read in pieces."""
     digest = hashlib.sha256()
-    while piece := stream.read(1024 * 1024):
+    while piece := stream.read(256 * 1024):
         digest.update(piece)
     return digest.hexdigest()

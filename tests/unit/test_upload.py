@@ -16,7 +16,6 @@ import pytest
 from scripts import upload
 from scripts.pipeline.errors import ConfigurationError, DamagedError
 from scripts.pipeline.hour_ledger import HourLedger
-from scripts.pipeline.object_store import MULTIPART_FROM
 from scripts.pipeline.records import BadLine, UploadedLine, read_lines
 from scripts.pipeline.settings import BucketSettings
 from tests import s3
@@ -480,7 +479,7 @@ def test_a_big_part_is_streamed(bucket, tmp_path):
     uuids = [str(random.Random(1).getrandbits(64)) * 60 + str(n) for n in range(30_000)]
     export = s3.Export(tmp_path / "big").add(HOUR, uuids, level=0)
     (content,) = export.members.values()
-    assert len(content) > MULTIPART_FROM
+    assert len(content) > 32 * 1024 * 1024
     assert upload.run(**export.write())["bytes"] == len(content)
     assert list(bucket.objects(PARTS).values()) == [content]
 
