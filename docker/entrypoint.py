@@ -44,8 +44,10 @@ RSA_BITS = 2048  # Snowflake's minimum (user guide, key-pair authentication)
 
 
 def _password(value: str) -> str:
-    if len(value) < 8 or not re.search("[A-Z]", value) or not re.search("[0-9]", value):
-        raise ValueError("needs 8 characters or more, a capital letter and a digit (Kestra's rule)")
+    # Kestra's own rule (BasicAuthService). What breaks it is no error there: the server starts with no login, or with
+    # the one before.
+    if not re.fullmatch(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).{8,256}", value):
+        raise ValueError("needs 8 to 256 characters with a-z, A-Z and 0-9 among them (Kestra's rule)")
     return value
 
 
@@ -62,7 +64,11 @@ class ServerSettings(settings.Settings):
     """What Kestra's server itself needs (docker/kestra.yml); flows never see these."""
 
     kestra_admin_user: Annotated[
-        str, settings.shape(r"[^@\s:]+@[^@\s:]+\.[^@\s:]+", "a mail address (Kestra's rule) without a colon (HTTP's)")
+        str,
+        settings.shape(
+            r"(?=.{,256}$)[a-zA-Z0-9_!#$%&*+/=?`{|}~^.-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+",
+            "a mail address of ASCII letters and digits (Kestra's rule)",
+        ),
     ]
     kestra_admin_password: Annotated[str, AfterValidator(_password)]
     kestra_encryption_key: Annotated[str, AfterValidator(_key)]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+IN_SINGLE_QUOTES = re.compile(r"\s*(export\s+)?('[^']*'|[^='\s]+)\s*=\s*'")
 DEMO_SETTINGS = "DEMO_SETTINGS"  # the image's variable that names the file of the stand-ins; no task inherits it
 
 
@@ -58,6 +59,6 @@ def read_file(file: Path) -> tuple[dict[str, str], list[str]]:
             wrong.append(f".env line {number} is not NAME=value (some values need single quotes)")
         elif line.key and line.value is not None:
             found[line.key] = line.value
-            if "$" in line.value and not re.search(r"=\s*'", source):
+            if "$" in line.value and not IN_SINGLE_QUOTES.match(source):
                 wrong.append(f"{line.key} has a $ outside single quotes, which Compose would change: {line.key}='...'")
     return found, wrong

@@ -249,8 +249,18 @@ def test_the_laptop_refuses_what_the_server_refuses(tmp_path: Path, monkeypatch:
         {"KESTRA_ADMIN_PASSWORD": "Short1", "KESTRA_ADMIN_USER": "a:d@example.com", "AWS_BUCKET_NAME": "s3://bucket/x"},
         {"SNOWFLAKE_ACCOUNT": "org-account.snowflakecomputing.com", "AMP_START_DATE": "1767225600"},
         {"ALERT_WEBHOOK_URL": "hooks.example/T0/B0/key", "HEARTBEAT_URL": "https:///ping/key"},
+        {"KESTRA_ADMIN_PASSWORD": "NO SMALL LETTER 1", "KESTRA_ADMIN_USER": "jürgen@example.com"},
+        {"KESTRA_ADMIN_PASSWORD": "Aa1" + "x" * 254, "KESTRA_ADMIN_USER": "x" * 250 + "@example.com"},
     ],
-    ids=["most", "configuration", "short", "addresses", "secrets"],
+    ids=[
+        "most",
+        "configuration",
+        "short",
+        "addresses",
+        "secrets",
+        "login that Kestra drops in silence",
+        "login that is too long",
+    ],
 )
 def test_every_malformed_setting_is_named_at_once_without_its_value(
     container: Container, given: dict[str, str]
@@ -270,6 +280,20 @@ def test_b36_a_dollar_that_compose_would_change_is_refused(container: Container)
     for name in ("AMP_SECRET_KEY", "AMP_API_KEY", "AWS_ACCESS_SECRET_KEY"):
         assert f"{name} has a $ outside single quotes" in said
     assert not [value for value in ("w0rd", "HOME", "{b}") if value in said]
+
+
+@pytest.mark.parametrize("value", ['"=\'secret$HOME"', "='secret$HOME", "x='a$HOME'", '"a = \'$HOME"'])
+def test_a_dollar_behind_a_quote_within_the_value_is_refused(container: Container, value: str) -> None:
+    """Compose read these as a variable and printed its name, a piece of the secret: the check looked for any `='`."""
+    container.env_file(SERVER | PIPELINE | {"AMP_SECRET_KEY": value})
+    assert "AMP_SECRET_KEY has a $ outside single quotes" in container.refused()
+
+
+@pytest.mark.parametrize("name", ["AMP_SECRET_KEY", "export AMP_SECRET_KEY ", "\n\t'AMP_SECRET_KEY' "])
+def test_a_dollar_in_single_quotes_is_taken_however_the_name_is_written(container: Container, name: str) -> None:
+    others = {key: value for key, value in (SERVER | PIPELINE).items() if key != "AMP_SECRET_KEY"}
+    container.env_file(others | {name: " 'a=$HOME'" if name.endswith(" ") else "'a=$HOME'"})
+    assert decoded(container.seen(), "AMP_SECRET_KEY") == "a=$HOME"
 
 
 def test_lines_that_are_no_settings(container: Container) -> None:
