@@ -54,6 +54,7 @@ GIVES_WAY = {
     "S3": ("AWS_ENDPOINT_URL_S3", "AWS_BUCKET_NAME"),
     "Snowflake": ("SNOWFLAKE_HOST", "SNOWFLAKE_ACCOUNT"),
 }
+PORTS = {"s3": 9000, "amplitude": 9001, "snowflake": 9002}  # where others reach them; on a laptop any that is free
 # What a process needs from the shell; the rest of it stays out of the tasks' sight.
 FROM_SHELL = (
     "PATH",
@@ -137,7 +138,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 class Stack:
     """The stand-ins and the settings; `with Stack(...) as stack` starts and stops them. One at a time per checkout.
 
-    `host` is another name of this machine, by which others reach the stand-ins; they then serve on all addresses.
+    `host` is another name of this machine, by which others reach the stand-ins; they then serve on all addresses, each
+    on the same port after a restart: what was started with these settings goes on.
     """
 
     def __init__(self, state: Path = STATE, archives: Path | None = None, host: str = "127.0.0.1") -> None:
@@ -212,7 +214,7 @@ class Stack:
 
     def _server(self, name: str, *arguments: str) -> Server:
         environment = shell() | {key: value for key, value in self.settings.items() if key.startswith("AMP_")}
-        serve_on = [] if self._host == "127.0.0.1" else ["--host", "0.0.0.0"]
+        serve_on = [] if self._host == "127.0.0.1" else ["--host", "0.0.0.0", "--port", str(PORTS[name])]
         server = Server(name, self.state, *serve_on, *arguments, environment=environment)
         self._servers.append(server)
         return server

@@ -1,0 +1,24 @@
+"""local/stack.py: where the stand-ins serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local import stack
+
+
+@pytest.mark.parametrize(("host", "fixed"), [("demo", True), ("127.0.0.1", False)])
+def test_stand_ins_that_others_reach_come_back_where_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, fixed: bool
+) -> None:
+    """After a restart of the demo's container each was on another port, and Kestra went on with the old ones."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(stack, "Server", lambda name, state, *arguments, environment: started.append([*arguments]))
+    ours = stack.Stack(tmp_path, host=host)
+    for name in ("s3", "amplitude", "snowflake"):
+        ours._server(name)
+    ports = {each[each.index("--port") + 1] for each in started if "--port" in each}
+    assert len(ports) == (3 if fixed else 0)
+    assert "0" not in ports
