@@ -71,6 +71,10 @@ def server_settings() -> dict[str, str]:
 def run(url: str) -> int:
     given, _ = env_file.read()
     kestra = Kestra(url, given[USER], given[PASSWORD])
+    login = (
+        f"user {given[USER]}, password:\n  docker compose exec demo python -c "
+        '\'import json; print(json.load(open("/demo/server.json"))["KESTRA_ADMIN_PASSWORD"])\''
+    )
     day = (datetime.now(UTC) - LATENCY).date() - timedelta(days=1)
     for flow, inputs in (
         ("snowflake_deploy", {"action": "apply", "scope": "account"}),
@@ -82,14 +86,10 @@ def run(url: str) -> int:
         for state in kestra.states(execution, RUN_SECONDS):
             print(f"demo: {flow} {' '.join(inputs.values())}: {state}", flush=True)
         if state not in GREEN:
-            print(f"demo: see http://localhost:8080/ui/main/executions/{NAMESPACE}/{flow}/{execution}", file=sys.stderr)
+            page = f"http://localhost:8080/ui/main/executions/{NAMESPACE}/{flow}/{execution}"
+            print(f"demo: not green: see {page}, {login}", file=sys.stderr, flush=True)
             return 1
-    print(
-        f"demo: green. Kestra UI: http://localhost:8080, user {given[USER]}, password:\n"
-        "  docker compose exec demo python -c "
-        '\'import json; print(json.load(open("/demo/server.json"))["KESTRA_ADMIN_PASSWORD"])\'',
-        flush=True,
-    )
+    print(f"demo: green. Kestra UI: http://localhost:8080, {login}", flush=True)
     return 0
 
 

@@ -49,7 +49,7 @@ class Kestra:
                 if answer.ok and answer.json()["status"] == "UP":
                     return
                 reason = f"it answers {answer.status_code}"
-            except (requests.RequestException, ValueError, KeyError) as error:
+            except (requests.RequestException, ValueError, KeyError, TypeError) as error:  # the last two: other JSON
                 reason = f"{type(error).__name__}"
             time.sleep(1)
         message = f"Kestra is not up after {seconds:.0f} s ({health}: {reason}): docker compose logs kestra"

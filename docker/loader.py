@@ -26,6 +26,7 @@ from scripts.pipeline.project import FOLDERS, NAMESPACE, flow_files, namespace_f
 
 USER, PASSWORD = "KESTRA_ADMIN_USER", "KESTRA_ADMIN_PASSWORD"
 MARK = ("managed_by", "amplitude-pipeline")
+SHOWN = 10  # names in a line of what was done
 FILES_KEY = "amplitude-pipeline.files"  # in the KV store: the paths that we put
 
 
@@ -156,8 +157,14 @@ def _is_ours(source: str | None) -> bool:
 
 
 def _told(what: str, *, unchanged: int, **done: list[str]) -> str:
-    parts = [f"{len(names)} {verb} ({', '.join(names)})" for verb, names in done.items() if names]
+    parts = [f"{len(names)} {verb} ({_list(names)})" for verb, names in done.items() if names]
     return f"{what}: {', '.join([*parts, f'{unchanged} unchanged'])}"
+
+
+def _list(names: list[str]) -> str:
+    """Not the hundred files of a first load, behind which what matters is overlooked."""
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
 def load(url: str, health: str, seconds: float) -> None:
@@ -170,8 +177,11 @@ def load(url: str, health: str, seconds: float) -> None:
     kestra = Kestra(url, given[USER], given[PASSWORD])
     kestra.wait(health, seconds)
     refused, warned = kestra.refusals({f"{flow}.yml": source for flow, source in flows.items()})
+    # Kestra warns at a first load that subflows are missing: those that this load brings are not.
+    brought = tuple(f"The subflow '{flow}' not found in namespace '{NAMESPACE}'." for flow in flows)
     for warning in warned:
-        print(f"loader: {warning}", flush=True)
+        if not warning.endswith(brought):
+            print(f"loader: {warning}", flush=True)
     if refused:
         raise ConfigurationError("Kestra refuses a flow, so nothing was changed:\n  " + "\n  ".join(refused))
     print(f"loader: {load_files(kestra, files)}", flush=True)

@@ -42,6 +42,7 @@ class State:
     password: str = "Correct horse 1"
     version: int = 1
     up: bool = True
+    health: Answer | None = None  # what the management endpoint answers instead
     flows: dict[str, str] = field(default_factory=dict)  # id to source, one namespace
     files: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         address = urlsplit(self.path)
         if address.path == "/health":
-            return self._answer(*((200, {"status": "UP"}) if state.up else (503, {"status": "DOWN"})))
+            return self._answer(*(state.health or (200, {"status": "UP"}) if state.up else (503, {"status": "DOWN"})))
         path = unquote(address.path.removeprefix("/api/v1/main"))
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
         name = f"{self.command} {path}" + (f"?path={query['path']}" if "path" in query else "")

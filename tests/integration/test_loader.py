@@ -124,6 +124,24 @@ def test_first_load_then_nothing_changed(checkout: Checkout, state: State, url: 
     assert f"files: {len(checkout.files())} unchanged" in said
 
 
+def test_a_first_load_warns_of_no_subflow_that_it_brings(checkout: Checkout, state: State, url: str) -> None:
+    """Nine lines `subflow 'notify' not found` were the first thing that a first `up` said."""
+    checkout.write("flows/b_caller.yml", CALLER.replace("a_caller", "b_caller").replace("z_called", "elsewhere"))
+    state.flows["foreign"] = FOREIGN
+    said = checkout.load(url).stdout
+    assert "b_caller.yml: The subflow 'elsewhere' not found" in said
+    assert "z_called' not found" not in said
+
+
+def test_a_first_load_does_not_list_every_file(checkout: Checkout, url: str) -> None:
+    for number in range(20):
+        checkout.write(f"dbt/models/m{number:02}.sql", "select 1")
+    said = green(checkout.load(url))
+    assert f"files: {len(checkout.files())} put (" in said
+    assert "dbt/models/m19.sql" not in said
+    assert f" and {len(checkout.files()) - 10} more), 0 unchanged" in said
+
+
 def test_one_flow_and_one_file_changed(checkout: Checkout, state: State, url: str) -> None:
     green(checkout.load(url))
     state.log.clear()
@@ -320,6 +338,14 @@ def test_a_server_that_comes_up_late(checkout: Checkout, state: State) -> None:
         state.up = True
         thread.join()
     assert "2 created" in green(done[0])
+
+
+@pytest.mark.parametrize("answer", [[], "UP", None, {"status": "DOWN"}])
+def test_a_health_endpoint_of_something_else(checkout: Checkout, state: State, url: str, answer: object) -> None:
+    state.health = (200, answer)
+    said = refused(checkout.load(url, wait=1))
+    assert "Kestra is not up after 1 s" in said
+    assert "Traceback" not in said
 
 
 def test_a_server_that_never_comes_up(checkout: Checkout) -> None:
