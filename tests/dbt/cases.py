@@ -161,6 +161,22 @@ moving = Case("moving")
 moving.view("/train/", 0)
 moving.view("/station/", 9000, counter=2, ip_address="240.17.4.212", city="Leeds", country="United Kingdom")
 
+# B22: one place, spelt without a city in two ways, and again in a later load
+blank = Case("blank")
+blank("session_start", 0, city="", region="Kent")
+blank.view("/blank/", 10, city=None, region="Kent")
+blank.view("/blank/", 9000, into=second, city="", region="Kent")
+
+# a session older than the first export: only its end is known
+gone = Case("gone", at="2025-12-31 09:00:00")
+gone_end = gone("session_end", 0)
+
+# half an hour before midnight UTC, on the days around both changes of the clock in London
+for number, day in enumerate(("2026-03-28", "2026-03-29", "2026-10-24", "2026-10-25")):
+    clock = Case(f"clock_{number}", at=f"{day} 23:30:00")
+    clock("session_start", 0)
+    clock.view("/clock/", 900)
+
 # trap 12: a missing page
 missing = Case("missing")
 missing.view("/2016/old-post/", 0, title="404 - Page not found")
@@ -229,6 +245,11 @@ repeat = Case("repeat", at="2026-09-10 08:00:00")
 original = repeat("session_start", 0)
 repeated = repeat("session_start", 0, into=second, **{name: original[name] for name in ("$insert_id", "event_id")})
 
+# an empty $insert_id says nothing: two events, not a repeat
+unnamed = Case("unnamed")
+unnamed("session_start", 0, **{"$insert_id": ""})
+unnamed.view("/unnamed/", 10, **{"$insert_id": ""})
+
 # a person whose user_id changes: the newest counts, whatever the alphabet says
 renamed = Case("renamed", at="2026-09-23 08:00:00")
 renamed("session_start", 0, user_id="zoe@gmail.com")
@@ -244,3 +265,26 @@ for number, user_id in enumerate((None, "a@one-company.example", "b@another-comp
     guest = Case(f"guest_{number}", at=f"2026-09-24 14:0{number}:00")
     guest("session_start", 0, ip_address=PROVIDER, user_id=user_id)
     guest.view("/provider/", 900, ip_address=PROVIDER)
+
+# three people whose IPv6 addresses are IPv4 addresses: no network in common
+for number in range(3):
+    mapped = Case(f"mapped_{number}", at=f"2026-09-24 15:0{number}:00")
+    mapped("session_start", 0, ip_address=f"::ffff:198.51.100.{number}")
+    mapped.view("/mapped/", 900, ip_address=f"::ffff:198.51.100.{number}")
+
+# thresholds at their edge: the last value that counts, and the first that does not
+edge = Case("edge")
+edge.view("/from/", 0)
+edge.view("/to/", 5000)
+edge.click("/from/", 5100, tag="a", text="Caused it")
+edge.click("/from/", 5101, tag="a", text="Did not")
+edge.view("/x/", 10_000)
+edge.view("/x/#", 10_500)
+edge.view("/x/", 11_001)
+for name, version, after in (("bot", "139", 400), ("slow", "139", 401), ("new", "140", 400)):
+    browser = Case(f"edge_{name}")
+    browser("session_start", 0, os_version=version)
+    browser.view("/", after, os_version=version)
+for people in (50, 51):
+    for number in range(people):
+        Case(f"crowd_{people}_{number}")("session_start", 0, ip_address=f"203.0.113.{people}")

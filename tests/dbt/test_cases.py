@@ -108,6 +108,17 @@ def test_trap_10_an_address_that_changes_makes_two_places_and_one_session(built:
     }
 
 
+def test_b22_one_place_in_two_spellings_is_one_row(built: Built):
+    """An empty city and none: two rows of one key would end the next MERGE."""
+    (place,) = built.rows("int_amplitude__locations", amplitude_id=PEOPLE["blank"])
+    assert (place["region"], place["city"]) == ("Kent", None)
+
+
+def test_a_session_known_by_its_end_alone_is_no_visit_of_its_day(built: Built):
+    assert [session["events"] for session in sessions(built, "gone")] == [1]
+    assert built.rows("daily_engagement", engagement_date=at("2025-12-31").date()) == []
+
+
 def test_trap_11_os_name_is_the_browser(built: Built):
     (device,) = built.rows("int_amplitude__devices", amplitude_id=PEOPLE["ghost"])
     assert (device["browser"], device["browser_version"], device["operating_system"]) == ("Chrome", 153, "Windows")
@@ -230,6 +241,7 @@ def test_a_delivery_repeated_after_seven_days_is_marked_and_not_counted(built: B
     }
     assert marks == {cases.original["uuid"]: False, cases.repeated["uuid"]: True}
     assert [session["events"] for session in sessions(built, "repeat")] == [1]
+    assert [session["events"] for session in sessions(built, "unnamed")] == [2]  # an empty $insert_id is none
 
 
 def test_companies_with_their_reasoning(built: Built):
@@ -241,6 +253,18 @@ def test_companies_with_their_reasoning(built: Built):
         "Shares a network with 2 other people, of whom 1 have an e-mail address at quarry-logistics.example"
     )
     assert PEOPLE["guest_0"] not in rows  # two companies on one network: a provider
+    assert PEOPLE["mapped_0"] not in rows  # three IPv4 addresses written as IPv6
+
+
+def test_thresholds_at_their_edge(built: Built):
+    """100 and 101 ms after a view, 500 and 501 between views; 400 and 401 ms, version 139 and 140; 50 and 51 people."""
+    steps = [(step["event_type"], step["page_url"]) for step in journey(built, "edge")]
+    pages = [f"{SITE}{path}" for path in ("/from/", "/from/", "/to/", "/from/", "/x/", "/x/")]
+    assert steps == list(zip([cases.VIEW, cases.CLICK] * 2 + [cases.VIEW] * 2, pages, strict=True))
+    bots = [sessions(built, f"edge_{name}")[0]["is_suspected_bot"] for name in ("bot", "slow", "new")]
+    assert bots == [True, False, False]
+    companies = {row["user_id"] for row in built.rows("identifying_company_traffic")}
+    assert [PEOPLE[f"crowd_{people}_0"] in companies for people in (50, 51)] == [True, False]
 
 
 def test_staging_casts_what_fits_and_makes_null_of_the_rest(built: Built):

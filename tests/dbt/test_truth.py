@@ -9,6 +9,7 @@ import pytest
 
 from tests.dbt.conftest import Built
 from tests.dbt.truth import Truth
+from tests.dbt.warehouse import REPORTING_TIMEZONE
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,10 @@ def test_sessions(built: Built, truth: Truth):
 
 
 def test_daily_engagement(built: Built, truth: Truth):
-    compare(built.rows("daily_engagement"), truth.engagement(), "engagement_date")
+    """In the reporting time zone, whose clock changes."""
+    days = list(truth.engagement(REPORTING_TIMEZONE))
+    compare(built.rows("daily_engagement"), days, "engagement_date")
+    assert days != list(truth.engagement("UTC"))
 
 
 def test_company_traffic(built: Built, truth: Truth):

@@ -209,12 +209,13 @@ class Truth:
                 "is_suspected_bot": visit.is_bot,
             }
 
-    def engagement(self, zone: str = "UTC") -> Iterator[dict[str, Any]]:
+    def engagement(self, zone: str) -> Iterator[dict[str, Any]]:
         days: dict[date, list[Visit]] = defaultdict(list)
         firsts: dict[int, date] = {}
         for visit in self.visits.values():
             day = visit.started.replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(zone)).date()
-            days[day].append(visit)
+            if [event.event_type for event in visit.steps] != ["session_end"]:
+                days[day].append(visit)
             if not visit.is_bot:
                 firsts[visit.key[0]] = min(firsts.get(visit.key[0], day), day)
         for day, visits in days.items():

@@ -18,6 +18,7 @@ from tests.warehouse import LocalSnowflake, run_deploy, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "AMPLITUDE"
+REPORTING_TIMEZONE = "Europe/London"
 LANDING = f"{DATABASE}.RAW.AMPLITUDE_EVENTS_RAW_PYTHON"
 
 
@@ -59,6 +60,7 @@ class Warehouse:
         return self.server.settings(DATABASE) | {
             "SNOWFLAKE_ROLE": "AMPLITUDE_TRANSFORMER",
             "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "unset",
+            "REPORTING_TIMEZONE": REPORTING_TIMEZONE,
             "QUERY_TAG": "dbt_build/test-execution",
         }
 

@@ -19,10 +19,11 @@ networks as (
 
     select
         amplitude_id,
-        -- of IPv6 the first 64 bits are the network, the rest is the device (RFC 4291, 2.5.4)
+        -- of IPv6 the first 64 bits are the network, the rest is the device (RFC 4291, 2.5.4); what ends in an IPv4
+        -- address (2.5.5) is one
         sha2(
             iff(
-                contains(ip_address, ':'),
+                contains(ip_address, ':') and not contains(ip_address, '.'),
                 split_part(regexp_substr(lower(ip_address), '^[0-9a-f]*:[0-9a-f]*:[0-9a-f]*:[0-9a-f]*'), '::', 1),
                 ip_address
             )

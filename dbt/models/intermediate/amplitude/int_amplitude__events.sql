@@ -99,8 +99,8 @@ final as (
 
     select
         * exclude (was_delivered, delivery_number),
-        device_id is not null
-        and insert_id is not null
+        coalesce(device_id, '') != ''
+        and coalesce(insert_id, '') != ''
         and (was_delivered or delivery_number > 1) as is_insert_id_repeat,
         {{ build_stamp(processed_from) }} as processed_at
     from numbered_events

@@ -27,11 +27,9 @@ loaded_events as (
             )
         ) as location_key,
         amplitude_id,
-        ip_address,
-        country,
-        region,
-        city,
-        dma,
+        {%- for column in ['ip_address', 'country', 'region', 'city', 'dma'] %}
+        nullif({{ column }}, '') as {{ column }},
+        {%- endfor %}
         event_time as first_seen_at,
         event_time as last_seen_at,
         loaded_at

@@ -6,12 +6,14 @@ sessions as (
 
     select
         *,
-        convert_timezone('UTC', '{{ zone }}', started_at)::date as engagement_date
+        convert_timezone('UTC', '{{ zone }}', started_at)::date as engagement_date,
+        events = 1 and has_session_end as is_end_only
     from {{ ref('user_session') }}
     where started_at is not null
 
 ),
 
+-- a session older than the first export is known by its end alone: it makes its visitor a returning one, no more
 visits as (
 
     select
@@ -19,6 +21,7 @@ visits as (
         min(engagement_date) over (partition by amplitude_id) as first_date
     from sessions
     where not is_suspected_bot
+    qualify not is_end_only
 
 ),
 
@@ -28,6 +31,7 @@ days as (
         engagement_date,
         count_if(is_suspected_bot) as bot_sessions
     from sessions
+    where not is_end_only
     group by engagement_date
 
 ),
