@@ -29,6 +29,7 @@ class Built:
     clean_day: list[str] = field(default_factory=list)  # dbt's warnings
     drift: list[str] = field(default_factory=list)
     tables: dict[str, dict[str, Table]] = field(default_factory=dict)  # step → model → rows
+    stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # model → rows of the step kept first
     loads: list[story.Load] = field(default_factory=list)
 
     def load(self, loads: Iterator[story.Load]) -> None:
@@ -42,6 +43,9 @@ class Built:
         return Truth(event for load in loads for event in load.events)
 
     def rows(self, model: str, **equal: Any) -> list[dict[str, Any]]:
+        """As the incremental builds left them: after a full refresh a fault of theirs would be gone."""
+        if model in self.stored:
+            return [row for row in self.stored[model] if row.items() >= equal.items()]
         where = " and ".join(f"{name} = %s" for name in equal) or "true"
         return self.warehouse.query(f"select * from {self.relation(model)} where {where}", list(equal.values()))
 
@@ -57,13 +61,12 @@ class Built:
         ]
 
     def keep(self, step: str) -> None:
-        self.tables[step] = {model: self.table(model) for model in self.models()}
-
-    def table(self, model: str, without: set[str] | frozenset[str] = frozenset()) -> Table:
-        rows = self.rows(model)
-        return sorted(
-            (tuple(sorted((k, str(v)) for k, v in row.items() if k not in without)) for row in rows), key=repr
-        )
+        found = {model: self.warehouse.query(f"select * from {self.relation(model)}") for model in self.models()}
+        self.tables[step] = {
+            model: sorted((tuple(sorted((k, str(v)) for k, v in row.items())) for row in rows), key=repr)
+            for model, rows in found.items()
+        }
+        self.stored = self.stored or found
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +85,7 @@ def built(warehouse: Warehouse) -> Built:
     dbt("build", *SELECT)
     made.clean_day = dbt.log
     made.load(story.second_loads())
+    dbt("run", "--select", "int_amplitude__events")  # a build that was killed after its first table
     dbt("build", *SELECT, *WITHOUT_TESTS)
     dbt("test", "--select", "event_type_is_known")
     made.drift = dbt.log
