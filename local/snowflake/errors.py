@@ -12,6 +12,7 @@ import duckdb
 import sqlglot
 import sqlglot.errors
 from snowflake.connector.errors import Error as ConnectorError
+from sqlglot.dialects.snowflake import Snowflake
 
 from local.snowflake import lexer
 
@@ -126,7 +127,10 @@ def _of_catalog(text: str, first: str, sql: str) -> SnowflakeError:
     if (found := re.search(r"Table with name \"?([^\"\s!]+)\"? does not exist", text)) is not None:
         return not_found("Object", found[1], "42S02")
     if (found := re.search(r"[Ff]unction with name \"?([^\"\s!]+)\"? does not exist", text)) is not None:
-        return compilation(2140, f"Unknown function {found[1].upper()}", "42601")
+        name = found[1].upper()
+        if name in Snowflake.Parser.FUNCTIONS:  # an account may have it
+            return unsupported(f"function {name}")
+        return compilation(2140, f"Unknown function {name}", "42601")
     if (found := re.search(r"Schema with name \"?([^\"\s!]+)\"? does not exist", text)) is not None:
         return not_found("Schema", found[1])
     if (found := re.search(r"with name \"?([^\"\s]+)\"? already exists", text)) is not None:
