@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from local.snowflake import casts, describe, lexer, pipes, streams, tasks
 from local.snowflake.casts import call
-from local.snowflake.errors import unsupported
+from local.snowflake.errors import compilation, unsupported
 from local.snowflake.kinds import Kinds
 from local.snowflake.session import Session
 
@@ -61,6 +61,10 @@ def _replacement(session: Session, kinds: Kinds, node: exp.Expr) -> exp.Expr:
 # ---- functions without a node type of their own
 def _anonymous(session: Session, kinds: Kinds, node: exp.Anonymous) -> exp.Expr:
     name, arguments = node.name.upper(), node.expressions
+    needed = _NEEDED.get(name, 1 if name in _CONVERSIONS else 0)
+    if len(arguments) < needed:
+        shown = f"expected {needed}, got {len(arguments)}"
+        raise compilation(938, f"not enough arguments for function [{name}], {shown}", "22023")
     if name.startswith("SYSTEM$"):
         if name not in _SYSTEM:
             raise unsupported(f"function {name}")
@@ -97,6 +101,9 @@ _SYSTEM: dict[str, Callable[[Session, list[object]], object]] = {
     "SYSTEM$GET_PREDECESSOR_RETURN_VALUE": lambda session, _: session.predecessor_value,
     "SYSTEM$WAIT": _wait,
 }
+
+
+_NEEDED = dict.fromkeys(_SYSTEM, 1) | {"SYSTEM$GET_PREDECESSOR_RETURN_VALUE": 0, "GET_DDL": 2}
 
 
 def _get_ddl(session: Session, arguments: Arguments) -> exp.Expr:

@@ -236,3 +236,10 @@ def test_an_unknown_statement_is_refused_by_name(server: Server) -> None:
                 connection.cursor().execute(sql)
             assert "not supported locally" in str(refused.value.msg)
             assert what in str(refused.value.msg)
+
+
+@pytest.mark.parametrize("call", ["get_ddl('table')", "get_ddl('table' 't')", "system$pipe_status()", "to_number()"])
+def test_too_few_arguments_are_an_error_of_the_statement(server: Server, call: str) -> None:
+    answer = server.query(server.login("WIRE"), f"select {call}")
+    assert not answer["success"]
+    assert answer["code"] != "000603", answer["message"]
