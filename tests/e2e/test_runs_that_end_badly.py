@@ -37,6 +37,7 @@ def test_a_failed_run_alerts_once_and_the_run_that_mends_it_closes_the_alert(
     assert not [line for run in (first, mended) for line in run.log if TOKEN in line]
 
 
+@pytest.mark.scenario
 def test_a_build_of_its_own_alerts_for_itself(pipeline: Pipeline, receiver: Receiver) -> None:
     receiver.bodies.clear()
     run = pipeline.run("dbt_build", select="no_such_model")

@@ -105,6 +105,7 @@ def test_a_lost_object_comes_from_the_backup(stack):
     assert stack.bucket.objects(key) == {key: content}
 
 
+@pytest.mark.scenario
 def test_a_lost_object_without_a_backup_must_be_exported_again(stack):
     key, zips = part(stack), stack.folder / "data/zip"
     content = stack.bucket.objects(key)[key]
@@ -118,6 +119,7 @@ def test_a_lost_object_without_a_backup_must_be_exported_again(stack):
     assert f"| {DAY} | 8 | – |" in stack.text()
 
 
+@pytest.mark.scenario
 def test_an_object_that_somebody_overwrote_is_named_and_left(stack):
     key = part(stack)
     content = stack.bucket.objects(key)[key]
@@ -138,6 +140,7 @@ def test_a_missing_silver_row_is_landed_again_and_no_event_is_there_twice(stack)
     assert stack.server.rows(stack.database, doubles) == [(8, 8)]
 
 
+@pytest.mark.scenario
 def test_an_event_missing_in_dbt_asks_for_a_full_refresh(stack):
     stack.script("delete from intermediate.int_amplitude__events", "AMPLITUDE_TRANSFORMER")
     result = stack.compare(fix="true")
@@ -145,6 +148,7 @@ def test_an_event_missing_in_dbt_asks_for_a_full_refresh(stack):
     stack.dbt()
 
 
+@pytest.mark.scenario
 def test_rows_that_nobody_exported_are_a_difference(stack):
     forged = (
         f"insert into {LANDING} select parse_json('{{\"uuid\": \"forged\"}}'), '{part(stack)}', 9, current_timestamp()"
@@ -155,6 +159,7 @@ def test_rows_that_nobody_exported_are_a_difference(stack):
     stack.script(f"delete from {LANDING} where source_row = 9")
 
 
+@pytest.mark.scenario
 def test_without_dates_only_days_that_are_ours_are_compared(stack, monkeypatch):
     monkeypatch.setenv("PIPELINE_NOW", f"{DAY[:8]}25T06:00:00Z")
     result = reconcile.run(start_date="", end_date="", fix="false", output=stack.folder / "r.md")
