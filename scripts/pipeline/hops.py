@@ -20,12 +20,12 @@ from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.exported import check_archive
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger, State
 from scripts.pipeline.hours import Window, format_hour
+from scripts.pipeline.landing import LOADED_SINCE, loaded_since
 from scripts.pipeline.part_lines import banned
 from scripts.pipeline.records import Part, Version
 from scripts.pipeline.settings import BackupSettings, BucketSettings
 from scripts.pipeline.warehouse import Warehouse
 
-CLOCK_SLACK_DAYS = 1  # LOADED_AT is Snowflake's clock, upload times are ours
 ROWS_PER_READ = 10_000
 
 Figures = tuple[int, str]  # distinct uuids, digest
@@ -127,11 +127,8 @@ class Layers:
         """The part of RAW that holds these days; `since` lets it prune."""
         first = keys.day_folder(self._prefix, self._project, window.start.date())
         beyond = keys.day_folder(self._prefix, self._project, window.end.date() + timedelta(days=1))
-        where = (
-            f"from {self._raw} where loaded_at >= dateadd('day', -{CLOCK_SLACK_DAYS}, to_timestamp_tz(?))"
-            " and source_file >= ? and source_file < ?"
-        )
-        return where, [since, first, beyond]
+        where = f"from {self._raw} where {LOADED_SINCE} and source_file >= ? and source_file < ?"
+        return where, [loaded_since(since), first, beyond]
 
     def has_events_of_dbt(self) -> bool:
         where = f"in schema {self._database}.INTERMEDIATE"

@@ -22,6 +22,9 @@ KEYS_PER_QUERY = 500
 # LOADED_AT is Snowflake's clock, the upload time is ours: the window that lets the landing table prune has slack.
 CLOCK_SLACK = timedelta(days=1)
 
+# Bound to `loaded_since`: seconds, so that no text format of the account matters.
+LOADED_SINCE = "loaded_at >= to_timestamp_ltz(?)"
+
 T = TypeVar("T")
 
 
@@ -63,13 +66,13 @@ class Landing:
     def count(self, states: Mapping[str, PartState]) -> None:
         """Reads rows and distinct rows of each part."""
         for batch in batches(list(states), KEYS_PER_QUERY):
-            first = min(datetime.fromisoformat(states[key].part.uploaded_at) for key in batch) - CLOCK_SLACK
+            first = min(states[key].part.uploaded_at for key in batch)
             rows = self.session.rows(
                 "select source_file, count(distinct source_row), count(*)"  # noqa: S608 (our own names)
                 f" from {self.schema}.amplitude_events_raw_python"
-                " where loaded_at >= to_timestamp_ltz(?)"  # seconds: no text format of the account matters
+                f" where {LOADED_SINCE}"
                 f" and source_file in ({', '.join('?' * len(batch))}) group by source_file",
-                int(first.timestamp()),
+                loaded_since(first),
                 *batch,
             )
             for key, distinct, stored in rows:
@@ -140,6 +143,11 @@ class Landing:
         ]
         for batch in batches(rejected, FILES_PER_COPY):
             self.session.insert("insert into ops.rejected_rows values (?, ?, ?, ?)", batch)
+
+
+def loaded_since(uploaded_at: str) -> int:
+    """The earliest LOADED_AT (seconds since 1970) of what was uploaded then or later."""
+    return int((datetime.fromisoformat(uploaded_at) - CLOCK_SLACK).timestamp())
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
