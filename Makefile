@@ -32,8 +32,8 @@ lint: .venv/dev.stamp ## format, lint, types, YAML, SQL
 	$(BIN)/yamllint .
 	$(BIN)/sqlfluff lint --processes 2 snowflake dbt
 
-docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and docs/data_dictionary.md
-	@$(BIN)/python dbt_dev/docs.py
+docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and what is generated in docs/*.md
+	@$(BIN)/python -m dbt_dev.docs
 
 clean: ## remove the state of the laptop stack and what was built
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local clean; fi

@@ -1,7 +1,8 @@
-"""Builds the documentation of the dbt project: docs/site/index.html (dbt's own pages, one static file, not committed)
-and docs/data_dictionary.md (every model, column and threshold; committed, a test compares it).
+"""Builds the documentation: docs/site/index.html (dbt's own pages, one static file, not committed),
+docs/data_dictionary.md (every model, column and threshold) and the generated pieces of the other pages (docs/pages.py);
+both are committed, and a test compares them.
 
-Needs no warehouse: what the pages say comes from the project alone. `python dbt_dev/docs.py`
+Needs no warehouse: what the pages say comes from the project alone. `python -m dbt_dev.docs`
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dbt.cli.main import dbtRunner
+
+from docs import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 DICTIONARY, SITE = ROOT / "docs" / "data_dictionary.md", ROOT / "docs" / "site" / "index.html"
@@ -76,6 +79,7 @@ def main() -> int:
         SITE.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(folder) / "static_index.html", SITE)
     DICTIONARY.write_text(dictionary(manifest), encoding="utf-8")
+    pages.write(manifest)
     return 0
 
 

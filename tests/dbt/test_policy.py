@@ -10,6 +10,7 @@ import sqlglot
 from sqlglot import exp
 
 from dbt_dev.docs import dictionary
+from docs import pages
 from tests.dbt.conftest import Built
 from tests.dbt.warehouse import DATABASE, ROOT, Dbt
 
@@ -89,6 +90,16 @@ def test_everything_is_built_by_the_tag(built: Built):
 def test_the_data_dictionary_is_up_to_date(built: Built):
     """`make docs` writes it."""
     assert (ROOT / "docs" / "data_dictionary.md").read_text(encoding="utf-8") == dictionary(built.manifest)
+
+
+def test_the_generated_pieces_of_the_other_pages_are_up_to_date(built: Built):
+    """Pictures of dbt and of the daily flow, limits and credits: `make docs` writes them."""
+    texts, found = pages.pieces(built.manifest), 0
+    for page in pages.generated():
+        text = page.read_text(encoding="utf-8")
+        assert text == pages.fill(text, texts), page.name
+        found += len(pages.PIECE.findall(text))
+    assert found == len(texts)
 
 
 def test_the_project_needs_no_hub_package():
