@@ -7,6 +7,9 @@ a restart, or a SIGKILL, loses nothing: `DIR/<bucket>/objects/<quoted key>` and 
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
+import io
 import json
 import signal
 import sys
@@ -29,6 +32,23 @@ REGION = "us-east-1"
 class Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """No line a request."""
+
+
+def with_digests(app: Wsgi) -> Wsgi:
+    """S3 refuses an object whose Content-MD5 is another content's; moto takes it."""
+
+    def checked(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "PUT" and (given := environ.get("HTTP_CONTENT_MD5")):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if base64.b64encode(hashlib.md5(body).digest()).decode() != given:
+                said = b"<?xml version='1.0'?><Error><Code>BadDigest</Code><Message>Content-MD5</Message></Error>"
+                headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(said)))]
+                start_response("400 Bad Request", headers)
+                return [said]
+            environ["wsgi.input"] = io.BytesIO(body)
+        return app(environ, start_response)
+
+    return checked
 
 
 class KeptBuckets:
@@ -99,7 +119,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of buckets and objects")
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True)
-    app = KeptBuckets(DomainDispatcherApplication(create_backend_app), options.state)
+    app = KeptBuckets(with_digests(DomainDispatcherApplication(create_backend_app)), options.state)
     server = make_server(options.host, options.port, app, threaded=True, request_handler=Quiet)
 
     def stop() -> None:

@@ -19,6 +19,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from local.s3 import with_digests
 from scripts.pipeline import keys
 from scripts.pipeline.hours import parse_hour
 from scripts.pipeline.records import Manifest, ManifestLine, Part, write_lines
@@ -45,7 +46,7 @@ class S3:
         self.fault: Callable[[dict[str, Any]], tuple[str, str] | tuple[str, str, str] | None] = lambda environ: None
         self._changing = threading.Lock()  # moto checks If-None-Match and writes in two steps; S3 in one
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
-        self._app = DomainDispatcherApplication(create_backend_app)
+        self._app = with_digests(DomainDispatcherApplication(create_backend_app))
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

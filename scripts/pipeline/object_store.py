@@ -6,11 +6,12 @@ RetriableError (network, throttling, the store's own failure). S3's error codes:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SHA256 = "sha256"  # name in the object's metadata; an ETag says nothing of the content under KMS
 CONFLICT_TRIES = 8
+OTHER_MD5 = base64.b64encode(bytes(16)).decode()  # of no content that anybody has
 
 _KEYS = "check AWS_ACCESS_KEY and AWS_ACCESS_SECRET_KEY, or the profile or role that boto3 finds"
 _CONFIGURATION = {
@@ -100,7 +102,7 @@ class ObjectStore:
             try:
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
             except aws.ClientError as error:
-                if error.response.get("Error", {}).get("Code") in _MISSING:
+                if self._is_missing(key, error):
                     return None
                 raise
         sha256 = answer["Metadata"].get(SHA256, "")
@@ -113,12 +115,25 @@ class ObjectStore:
             try:
                 body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
             except aws.ClientError as error:
-                if error.response.get("Error", {}).get("Code") in _MISSING:
+                if self._is_missing(key, error):
                     message = f"{self._where}: {key} is gone. Run amplitude_daily over its day with `force`."
                     raise DamagedError(message) from None
                 raise
             with body:
                 yield cast("BinaryIO", body)
+
+    def _is_missing(self, key: str, error: aws.ClientError) -> bool:
+        """S3 says 403, not 404, of a missing key to those who may not list the bucket, and a right to list some
+        prefixes (docs/aws) does not count for HEAD and GET: then a listing tells.
+        """
+        code = error.response.get("Error", {}).get("Code", "")
+        if code not in {"403", "AccessDenied"}:
+            return code in _MISSING
+        try:
+            there = self._client.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+        except aws.ClientError:
+            return False  # denied as well
+        return not any(entry["Key"] == key for entry in there)
 
     def read(self, key: str) -> bytes:
         with self.reading(key) as body:
@@ -153,6 +168,31 @@ class ObjectStore:
                     return True
         message = f"{self._where}: create {key} met other writers {CONFLICT_TRIES} times. Replay the run."
         raise RetriableError(message)
+
+    def check_write(self, key: str) -> None:
+        """Raises ConfigurationError without the right to put an object there. Nothing is stored: the request carries
+        another content's MD5, and S3 looks at the rights first, then answers BadDigest.
+        """
+        with self._errors(f"create {key}"):
+            try:
+                self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=b"doctor",
+                    ContentMD5=OTHER_MD5,
+                    IfNoneMatch="*",
+                    **self._encryption,  # type: ignore[arg-type]
+                )
+            except aws.ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in {"BadDigest", "PreconditionFailed"}:
+                    raise
+            else:
+                with suppress(aws.ClientError):
+                    self._client.delete_object(Bucket=self.bucket, Key=key)
+                message = (
+                    f"{self._where}: {key} was stored in spite of a wrong Content-MD5: no such store is supported."
+                )
+                raise ConfigurationError(message)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

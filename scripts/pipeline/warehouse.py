@@ -6,11 +6,16 @@ of a checked alphabet, are. Errors say code, state and query id: Snowflake's own
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import snowflake.connector
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from snowflake.connector import errors as sf
 
 from scripts.pipeline.errors import ConfigurationError, PermanentError, PipelineError, RetriableError
@@ -28,13 +33,36 @@ _CONFIGURATION = {
     NOT_FOUND: "deploy the DDL first (flow snowflake_deploy), or let the role see the object",
     2043: "the object does not exist or the role may not see it: deploy the DDL first (flow snowflake_deploy)",
     3001: "the role lacks a privilege: deploy the DDL (flow snowflake_deploy), or ask the owner",
+    3167: "AWS does not let Snowflake take on AWS_ROLE_ARN: its trust policy must name STORAGE_AWS_IAM_USER_ARN of DESC"
+    " INTEGRATION and AWS_EXTERNAL_ID (docs/aws/README.md, step 4)",
     3013: "the role is not granted to this user: deploy scope account, or ask an administrator",
     90073: "the resource monitor has suspended the warehouse: raise its quota or wait for the next month",
 }
 REMOTE_FILE_GONE = 91016
-ROLE_REFUSED = 390189
-# Codes of a refused login: 390100 wrong user or key, 390144 key pair, 390201 and others the account's.
-_LOGIN_CODES = range(390000, 391000)
+KEY_UNREADABLE = (
+    "settings: SNOWFLAKE_PRIVATE_KEY_FILE is no private key (PKCS#8, PEM), or SNOWFLAKE_PRIVATE_KEY_FILE_PWD does not"
+    " fit it (docs/aws/README.md, key rotation)."
+)
+ROLE_REFUSED = {390186, 390189}
+KEY_REFUSED = {390144, 394300, 394303, 394304, 394305, 394306}
+CLOCK_REFUSED = {394301, 394302}  # the login's own times: over already, or not yet begun
+NO_ACCOUNT = 290404  # HTTP 404
+# 390…: a refused login, 390100 a wrong user, 390201 and others the account's own reasons; 394…: a key pair's.
+_LOGIN_CODES = {*range(390000, 391000), *range(394300, 394400), NO_ACCOUNT}
+
+
+def key_fingerprint(settings: SnowflakeSettings) -> str:
+    """Of the key's public half, as DESC USER shows it (RSA_PUBLIC_KEY_FP)."""
+    given = parameters(settings)
+    password = given.get("private_key_file_pwd")
+    try:
+        content = Path(given["private_key_file"]).read_bytes()
+        key = serialization.load_pem_private_key(content, password.encode() if password else None)
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(KEY_UNREADABLE) from None
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = key.public_key().public_bytes(serialization.Encoding.DER, form)
+    return "SHA256:" + base64.b64encode(hashlib.sha256(public).digest()).decode()
 
 
 def parameters(settings: SnowflakeSettings, role: str | None = None) -> dict[str, Any]:
@@ -98,8 +126,12 @@ class Warehouse:
 @contextmanager
 def connect(settings: SnowflakeSettings, role: str | None = None) -> Iterator[Warehouse]:
     """Opens a session that is closed at the end. Raises ConfigurationError or RetriableError."""
+    arguments = parameters(settings, role)
     with statement_errors():
-        connection = snowflake.connector.connect(paramstyle="qmark", **parameters(settings, role))
+        try:
+            connection = snowflake.connector.connect(paramstyle="qmark", **arguments)
+        except (TypeError, ValueError):  # of the library that reads the key
+            raise ConfigurationError(KEY_UNREADABLE) from None
     try:
         yield Warehouse(connection)
     finally:
@@ -120,10 +152,7 @@ def _typed(error: sf.Error) -> PipelineError:
     if advice := _CONFIGURATION.get(code):
         return ConfigurationError(f"Snowflake: {first_line(error)}: {advice}.")
     if code in _LOGIN_CODES or isinstance(error, sf.ForbiddenError):
-        advice = "check SNOWFLAKE_ACCOUNT, _USER and the key pair (docs/aws/README.md, key rotation)"
-        if code == ROLE_REFUSED:
-            advice = "there is no such role, or the user does not have it: run snowflake_deploy, scope account, first"
-        return ConfigurationError(f"Snowflake refuses the login ({code}): {advice}.")
+        return ConfigurationError(f"Snowflake refuses the login ({code}): {_login_advice(code)}.")
     if code == REMOTE_FILE_GONE:
         advice = "Run amplitude_daily over its day with `force`"
         return PermanentError(f"Snowflake finds an object no more in the bucket. {advice}.")
@@ -132,6 +161,21 @@ def _typed(error: sf.Error) -> PipelineError:
         return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")
     message = f"Snowflake did not answer as it should: {type(error).__name__}, {where}. Replay the run later."
     return RetriableError(message)
+
+
+def _login_advice(code: int) -> str:
+    if code in ROLE_REFUSED:
+        return "there is no such role, or the user does not have it: run snowflake_deploy, scope account, first"
+    if code in KEY_REFUSED:
+        return (
+            "the key in SNOWFLAKE_PRIVATE_KEY_FILE is not the user's, or SNOWFLAKE_USER or SNOWFLAKE_ACCOUNT is another"
+            " one: set the public key (docs/aws/README.md, step 5 and key rotation)"
+        )
+    if code in CLOCK_REFUSED:
+        return "this machine's clock is off: set it (NTP), then start again"
+    if code == NO_ACCOUNT:
+        return "there is no such account: check SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT)"
+    return "check SNOWFLAKE_ACCOUNT, _USER and the key pair (docs/aws/README.md, key rotation)"
 
 
 def first_line(error: sf.Error) -> str:

@@ -1,15 +1,17 @@
 """The bucket over real HTTP: paging, conditional writes, checksums, and errors that say what to do."""
 
+import base64
 import hashlib
 import io
 import threading
 
 import pytest
 
+from scripts.pipeline import object_store
 from scripts.pipeline.errors import ConfigurationError, DamagedError, RetriableError
 from scripts.pipeline.object_store import ObjectStore, Slice
 from scripts.pipeline.settings import BucketSettings, load
-from tests import s3
+from tests import aws_policy, s3
 
 MIB = 1024 * 1024
 
@@ -193,3 +195,35 @@ def test_a_slice_reads_as_a_file_of_its_own(tmp_path):
         assert part.read() == b"3456"
         assert part.seek(-2, 2) == 2
         assert (part.read(1), part.tell(), part.read(9), part.read(9)) == (b"5", 3, b"6", b"")
+
+
+def test_the_rights_of_docs_aws_tell_a_missing_object_from_a_forbidden_one(bucket, store):
+    """A right to list by prefix does not count for HEAD and GET: S3 says 403 of a key that is not there."""
+    bucket.fault = aws_policy.uploader(bucket)
+    key = f"{s3.PREFIX}-ledger/project=1/first_day.json"
+    assert store.head(key) is None
+    with pytest.raises(DamagedError, match="is gone"):
+        store.read(key)
+    assert store.create(key, b"{}")
+    assert store.read(key) == b"{}"
+    bucket.fault = aws_policy.uploader(bucket, without="s3:GetObject")
+    for look in (store.head, store.read):
+        with pytest.raises(ConfigurationError, match="docs/aws/"):
+            look(key)
+
+
+def test_the_right_to_write_is_known_without_writing(bucket, store):
+    bucket.fault = aws_policy.uploader(bucket)
+    store.check_write(f"{s3.PREFIX}/doctor")
+    bucket.put(f"{s3.PREFIX}/there", b"content")
+    store.check_write(f"{s3.PREFIX}/there")
+    assert bucket.objects() == {f"{s3.PREFIX}/there": b"content"}
+    with pytest.raises(ConfigurationError, match="docs/aws/"):
+        store.check_write("elsewhere/doctor")
+
+
+def test_a_store_that_ignores_the_digest_is_left_as_it_was(bucket, store, monkeypatch):
+    monkeypatch.setattr(object_store, "OTHER_MD5", base64.b64encode(hashlib.md5(b"doctor").digest()).decode())
+    with pytest.raises(ConfigurationError, match="wrong Content-MD5"):
+        store.check_write("k")
+    assert bucket.objects() == {}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector import errors as sf
 
 from scripts.pipeline import warehouse
@@ -59,6 +64,7 @@ def raised(error: sf.Error) -> Exception:
     [
         (2003, ConfigurationError, "snowflake_deploy"),  # does not exist or not authorized
         (3001, ConfigurationError, "privilege"),
+        (3167, ConfigurationError, "docs/aws/README.md, step 4"),  # Error assuming AWS_ROLE
         (3013, ConfigurationError, "not granted"),
         (90073, ConfigurationError, "resource monitor"),
         (91016, PermanentError, "amplitude_daily over its day with `force`"),  # remote file not found
@@ -71,9 +77,44 @@ def test_errors_of_statements_say_what_to_do(code, kind, said):
     assert said in str(error)
 
 
-@pytest.mark.parametrize("code", [390100, 390144, 390189])
-def test_refused_login_is_a_matter_of_settings(code):
-    assert isinstance(raised(sf.DatabaseError("no", errno=code)), ConfigurationError)
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (390100, "SNOWFLAKE_ACCOUNT, _USER and the key pair"),
+        (390144, "is not the user's"),  # JWT token is invalid
+        (394304, "is not the user's"),  # JWT_TOKEN_INVALID_PUBLIC_KEY_FINGERPRINT_MISMATCH
+        (394302, "clock"),  # JWT_TOKEN_NOT_YET_VALID
+        (390186, "scope account"),  # a role that is not granted to this user
+        (390189, "scope account"),  # a role that does not exist
+        (290404, "ORGANIZATION-ACCOUNT"),  # the host answers 404
+    ],
+)
+def test_refused_login_is_a_matter_of_settings(code, said):
+    error = raised(sf.DatabaseError("no", errno=code))
+    assert isinstance(error, ConfigurationError)
+    assert said in str(error)
+
+
+def a_key(password: bytes | None) -> tuple[bytes, str]:
+    """A private key's file, and its public half's fingerprint as `openssl … -outform DER | dgst -sha256` has it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    shut = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    file = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, shut)
+    return file, "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+@pytest.mark.parametrize("password", [b"hush", b"other", None, b""])
+def test_a_key_that_does_not_open_is_told_before_any_request(settings, password):
+    """`hush` is the passphrase that is given; b"": the file is no key at all."""
+    file, fingerprint = a_key(password)
+    settings.snowflake_private_key_file.write_bytes(file if password != b"" else b"no key")
+    if password == b"hush":
+        assert warehouse.key_fingerprint(settings) == fingerprint
+        return
+    for look in (lambda: warehouse.key_fingerprint(settings), lambda: warehouse.connect(settings).__enter__()):
+        with pytest.raises(ConfigurationError, match="SNOWFLAKE_PRIVATE_KEY_FILE_PWD does not fit"):
+            look()
 
 
 def test_network_trouble_can_be_tried_again():
