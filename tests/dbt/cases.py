@@ -116,6 +116,12 @@ ended("session_end", 4001, into=second, **late)
 back("session_start", 0, **{"$insert_id": "ended-back-1"})
 back.view("/came-back/", 20, **{"$insert_id": "ended-back-2"})
 
+# trap 3: an identify call took event_id 0, another one 3
+identified = Case("identified")
+identified("session_start", 0, event_id=1)
+identified.view("/signed-in/", 10, event_id=2)
+identified.click("/signed-in/", 4000, tag="a", text="My courses")["event_id"] = 4
+
 # trap 4: the view stands 40 ms before the click that caused it, still with the old title
 spa = Case("spa")
 spa.view("/from/", 0, title="From")
@@ -156,10 +162,11 @@ consent("session_start", 0)
 consent.view("/", 10)
 accepted = consent.click("/", 3000, tag="div", text="Accept", label=None, **{"position left": 0, "position top": 0})
 
-# trap 10: the address changes inside a session
+# trap 10: the address changes inside a session; then the same address is in another place
 moving = Case("moving")
 moving.view("/train/", 0)
-moving.view("/station/", 9000, counter=2, ip_address="240.17.4.212", city="Leeds", country="United Kingdom")
+moving.view("/station/", 9000, counter=2, ip_address="240.17.4.212")
+moving.view("/town/", 20000, counter=3, ip_address="240.17.4.212", city="Leeds", country="United Kingdom")
 
 # B22: one place, spelt without a city in two ways, and again in a later load
 blank = Case("blank")

