@@ -124,7 +124,7 @@ def check(given: Mapping[str, str]) -> list[str]:
     groups: list[type[settings.Settings]] = [*settings.groups(), ServerSettings]
     for group in groups:
         try:
-            group(**{name.lower(): value for name, value in given.items()})  # type: ignore[arg-type]
+            group(**{name.lower(): value for name, value in given.items()})
         except ValidationError as error:
             wrong += settings.problems(error)
     wrong += [f"{name} is set by the pipeline itself: remove it" for name in settings.NOT_FOR_PEOPLE & set(given)]

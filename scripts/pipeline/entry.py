@@ -5,7 +5,9 @@ An entry module has `run(...)`, which returns a small dict of scalars (counts, s
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import logging
 import signal
 import sys
@@ -42,8 +44,16 @@ def start_logging(task: str, log_dir: Path) -> None:
     log.setLevel(logging.INFO)
 
 
+def _prepare_end() -> None:
+    """Kestra kills with SIGTERM: leave through every `finally` and `with`, so that no temp file stays.
+
+    At the end Python looks twice for cycles among all that was imported, to free it: a third of a second for nothing.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    atexit.register(gc.freeze)
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """Kestra kills with SIGTERM: leave through every `finally` and `with`, so that no temp file stays."""
     raise SystemExit(128 + number)
 
 
@@ -57,7 +67,7 @@ def as_task(run: Callable[..., Result], *, tries: int = 1, **arguments: Any) -> 
     from kestra import Kestra  # late: it imports numpy, which commands at a terminal need not wait for
 
     name = run.__module__.rsplit(".", 1)[-1]
-    signal.signal(signal.SIGTERM, _stop)
+    _prepare_end()
     try:
         with files_explained():
             start_logging(name, load(BackupSettings).log_dir)
@@ -99,7 +109,7 @@ def as_command(run: Callable[..., object], **arguments: Any) -> int:  # noqa: AN
     """Runs at a terminal; returns the exit code. Logs go to stdout as plain lines."""
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)
+    _prepare_end()
     try:
         with files_explained():
             run(**arguments)

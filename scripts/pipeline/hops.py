@@ -23,7 +23,7 @@ from scripts.pipeline.hours import Window, format_hour
 from scripts.pipeline.landing import LOADED_SINCE, loaded_since
 from scripts.pipeline.part_lines import banned
 from scripts.pipeline.records import Part, Version
-from scripts.pipeline.settings import BackupSettings, BucketSettings
+from scripts.pipeline.settings import BackupSettings, BucketSettings, load
 from scripts.pipeline.warehouse import Warehouse
 
 ROWS_PER_READ = 10_000
@@ -86,7 +86,7 @@ def of_ledger(ledger: HourLedger, window: Window, now: datetime, latency_hours: 
 
 def add_backup(hops: dict[str, HourHops], window: Window, bucket: BucketSettings) -> None:
     """Reads every archive of the backup that lies in the window; the newest export of an hour counts."""
-    settings = BackupSettings()
+    settings = load(BackupSettings)
     store = BackupStore(settings, bucket.amp_project_id)
     with tempfile.TemporaryDirectory(prefix="reconcile-", dir=settings.data_dir) as work:
         checkers = Checkers(bucket.aws_prefix, Path(work))

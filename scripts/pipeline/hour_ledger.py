@@ -69,14 +69,15 @@ class HourEntry:
         return "loaded" if self.versions & self.loaded else "empty"  # a 404 after data takes no event back
 
     def recheck_due(self, now: datetime) -> int:
-        """The largest re-check age (days) that the hour has reached without one; 0 = none."""
-        return max(ages_reached(self.hour, now) - self.rechecked, default=0) if self.version else 0
+        """The re-check age (days) that the hour has reached since its last one; 0 = none."""
+        reached = age_reached(self.hour, now) if self.version else 0
+        return reached if reached > max(self.rechecked, default=0) else 0
 
 
-def ages_reached(hour: str, moment: datetime) -> set[int]:
-    """Those of RECHECK_DAYS that have passed at `moment` since the end of the hour."""
+def age_reached(hour: str, moment: datetime) -> int:
+    """The largest of RECHECK_DAYS that has passed at `moment` since the end of the hour; 0 = none."""
     age = moment - parse_hour(hour) - HOUR
-    return {days for days in RECHECK_DAYS if age >= timedelta(days=days)}
+    return max((days for days in RECHECK_DAYS if age >= timedelta(days=days)), default=0)
 
 
 class HourLedger:
@@ -165,8 +166,8 @@ class HourLedger:
         self._mark(hour, f"v{version:04}.empty.json")
 
     def mark_rechecked(self, hour: str, exported_at: datetime) -> None:
-        """By `upload`, after the version: an export at that age counts as the re-checks it has reached."""
-        for days in sorted(ages_reached(hour, exported_at)):
+        """By `upload`, after the version: an export at that age counts as the re-check it has reached."""
+        if days := age_reached(hour, exported_at):
             self._mark(hour, f"rechecked_{days}d.json")
 
     def _mark(self, hour: str, name: str, **facts: int) -> None:

@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from scripts.pipeline import env_file
 from scripts.pipeline.errors import ConfigurationError
@@ -75,28 +83,14 @@ Identifier = Annotated[
 ]
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     # A rehearsal's "now" (tests, scenarios). Unset: the machine's clock.
     pipeline_now: Utc | None = None
 
     def now(self) -> datetime:
         return self.pipeline_now or datetime.now(UTC)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the signature is pydantic's)
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Ours in place of pydantic's, which interpolates `${…}` in `.env`."""
-        given, _ = env_file.read()
-        ours = {name: given[name.upper()] for name in settings_cls.model_fields if name.upper() in given}
-        return init_settings, InitSettingsSource(settings_cls, ours)
 
 
 class AmplitudeSettings(Settings):
@@ -233,9 +227,9 @@ def _words(kind: str, message: str) -> str:
 
 def load(kind: type[S]) -> S:
     """Reads one group of settings. Raises ConfigurationError that names every missing or malformed one, no values."""
-    _, wrong = env_file.read()
+    given, wrong = env_file.read()
     try:
-        settings = kind()
+        settings = kind(**{name: given[name.upper()] for name in kind.model_fields if name.upper() in given})
     except ValidationError as error:
         wrong += problems(error)
     if wrong:

@@ -17,7 +17,7 @@ from scripts.pipeline import backup_store
 from scripts.pipeline.backup_store import BackupStore
 from scripts.pipeline.errors import DamagedError, PermanentError
 from scripts.pipeline.records import PlanLine, write_lines
-from scripts.pipeline.settings import BackupSettings
+from scripts.pipeline.settings import BackupSettings, load
 from tests.exports import DAY, PROJECT, a_day, bench, event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def day(tmp_path, monkeypatch):
 
 
 def store(day) -> BackupStore:
-    return BackupStore(BackupSettings(), PROJECT)
+    return BackupStore(load(BackupSettings), PROJECT)
 
 
 def readable(day) -> list[str]:

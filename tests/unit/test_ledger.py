@@ -9,7 +9,7 @@ from scripts import ledger as command
 from scripts import upload
 from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
-from scripts.pipeline.settings import BucketSettings
+from scripts.pipeline.settings import BucketSettings, load
 from tests import s3
 
 HOUR = "2026-11-25T03"
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 26, 3, 30, tzinfo=UTC)
 @pytest.fixture
 def ledger(bucket, monkeypatch):
     monkeypatch.setenv("PIPELINE_NOW", NOW.isoformat())
-    return HourLedger(BucketSettings())
+    return HourLedger(load(BucketSettings))
 
 
 @pytest.mark.parametrize(

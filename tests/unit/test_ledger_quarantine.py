@@ -9,7 +9,7 @@ from scripts import ledger as command
 from scripts import upload
 from scripts.pipeline.hour_ledger import HourLedger
 from scripts.pipeline.records import UploadedLine, read_lines
-from scripts.pipeline.settings import BucketSettings
+from scripts.pipeline.settings import BucketSettings, load
 from tests import s3
 
 HOUR = "2026-11-24T03"
@@ -18,7 +18,7 @@ PARTS = s3.PREFIX + "/"
 
 @pytest.fixture
 def ledger(bucket):
-    return HourLedger(BucketSettings())
+    return HourLedger(load(BucketSettings))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def store(bucket):
-    return ObjectStore(BucketSettings())
+    return ObjectStore(load(BucketSettings))
 
 
 def put(store, key, content):
@@ -63,9 +63,9 @@ def test_b34_a_store_that_refuses_checksum_headers_works_with_when_required(buck
     content = b"z" * size
     bucket.fault = refuse
     with pytest.raises(RetriableError, match="XAmzContentSHA256Mismatch"):
-        put(ObjectStore(BucketSettings()), "k", content)  # the default keeps AWS's integrity check
+        put(ObjectStore(load(BucketSettings)), "k", content)  # the default keeps AWS's integrity check
     monkeypatch.setenv("S3_CHECKSUMS", "when_required")
-    store = ObjectStore(BucketSettings())
+    store = ObjectStore(load(BucketSettings))
     put(store, "k", content)
     assert store.create("small", b"{}")
     assert store.read("k") == content
@@ -81,7 +81,7 @@ def test_b34_on_aws_settings_every_put_carries_a_checksum(bucket, store):
 
 def test_kms_key_is_asked_for_with_every_object(bucket, monkeypatch):
     monkeypatch.setenv("AWS_KMS_KEY_ID", "alias/events")
-    store = ObjectStore(BucketSettings())
+    store = ObjectStore(load(BucketSettings))
     put(store, "k", b"1")
     store.create("m", b"2")
     wanted = ("aws:kms", "alias/events")
@@ -159,13 +159,13 @@ def test_a_failing_or_absent_store_is_retriable(bucket, store, monkeypatch, no_w
         store.read("k")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     with pytest.raises(RetriableError, match="check the network"):
-        ObjectStore(BucketSettings()).read("k")
+        ObjectStore(load(BucketSettings)).read("k")
 
 
 def test_a_password_in_the_endpoint_is_in_no_error(bucket, monkeypatch, no_waiting):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://user:pass-word@127.0.0.1:1")
     with pytest.raises(RetriableError, match=r"at 127\.0\.0\.1:1: cannot") as raised:
-        ObjectStore(BucketSettings()).head("a")
+        ObjectStore(load(BucketSettings)).head("a")
     assert "pass-word" not in str(raised.value)
 
 
@@ -181,11 +181,11 @@ def test_without_credentials_the_error_names_the_settings(bucket, monkeypatch, t
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="no credentials"):
-        ObjectStore(BucketSettings()).read("k")
+        ObjectStore(load(BucketSettings)).read("k")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "standard-name")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "standard-secret")
-    assert ObjectStore(BucketSettings()).create("k", b"1")
+    assert ObjectStore(load(BucketSettings)).create("k", b"1")
 
 
 def test_a_slice_reads_as_a_file_of_its_own(tmp_path):
