@@ -150,12 +150,20 @@ def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
     served = figures["served_events"]
     hops = [
         ("Amplitude", "" if served is None else f"events {served:,}", ""),
-        ("plan", of("plan", "hours", "export", "recheck", "load", "left_over"), seconds("plan")),
-        ("extract", of("extract", "events", "bytes", "empty", "repeats", "late", "quarantined"), seconds("extract")),
-        ("S3", of("upload", "objects", "skipped", "bytes", "versions"), seconds("upload")),
-        ("load", of("load", "parts", "rows", "errors"), seconds("load")),
+        (
+            "plan",
+            of("plan", "hours", "hours_to_export", "hours_to_recheck", "hours_to_load", "hours_left_over"),
+            seconds("plan"),
+        ),
+        (
+            "extract",
+            of("extract", "events", "bytes", "hours_empty", "events_repeated", "lines_quarantined"),
+            seconds("extract"),
+        ),
+        ("S3", of("upload", "objects", "objects_kept", "bytes", "versions", "events_late"), seconds("upload")),
+        ("load", of("load", "parts", "rows", "hours_failed"), seconds("load")),
         *((f"  {name}", f"rows {count:,}", "") for name, count in rows.items()),
-        ("dbt", of("results", "ok", "warned", "failed", "skipped"), seconds("build")),
+        ("dbt", of("results", "nodes_ok", "nodes_warned", "nodes_failed", "nodes_skipped"), seconds("build")),
     ]
     when = " to ".join(str(value) for value in figures["day"].values())
     print(f"\nWhat happened for {when} (UTC)\n{sql.table(['hop', 'what', 'time'], hops, width=70)}")

@@ -69,7 +69,7 @@ def restore(*, first: date | None = None, last: date | None = None, into_snowfla
         write_lines(uploaded, [line for line in to_load.values() if not line.error])
         if into_snowflake:
             loaded = load_task.run(uploaded=uploaded)
-            counts["not loaded"] = int(loaded["errors"])
+            counts["not loaded"] = int(loaded["hours_failed"])
     log.info("restored: %s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     failures = {name: counts[name] for name in ("damaged", "not uploaded", "not loaded") if counts[name]}
     if failures:

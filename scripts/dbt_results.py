@@ -35,9 +35,9 @@ _MAX_NAMES = 1500  # characters of one output; all of a task's outputs stay unde
 def run(*, run_results: Path, manifest: Path | None = None) -> dict[str, int | float | str]:
     """Counts nodes by result. A missing or empty file is not an error: `problem` says that dbt wrote none.
 
-    Returns ok, warned, failed, skipped (nodes), rows (of models, where the adapter told), seconds (of the whole run),
-    slowest (`name 1.2 s`), `failed_names`, `skipped_names`, `warned_names` (with dbt's count), `problem`.
-    Raises DamagedError when the file is there but is not dbt's.
+    Returns nodes_ok, nodes_warned, nodes_failed, nodes_skipped, rows (of models, where the adapter told), seconds (of
+    the whole run), slowest (`name 1.2 s`), `failed_names`, `skipped_names`, `warned_names` (with dbt's count),
+    `problem`. Raises DamagedError when the file is there but is not dbt's.
     """
     document = _read(run_results)
     names = _names(_read(manifest) if manifest else {})
@@ -57,7 +57,7 @@ def run(*, run_results: Path, manifest: Path | None = None) -> dict[str, int | f
             slowest = (name, seconds)
     problem = "" if document else "dbt wrote no results: it failed before the first node; see the log of the task build"
     results: dict[str, int | float | str] = {
-        **{kind: len(found) for kind, found in groups.items()},
+        **{f"nodes_{kind}": len(found) for kind, found in groups.items()},
         "rows": rows,
         "seconds": round(float(document.get("elapsed_time") or 0), 1),
         "slowest": f"{slowest[0]} {slowest[1]:.1f} s" if slowest[0] else "",
@@ -103,7 +103,7 @@ def _joined(names: list[str]) -> str:
 
 
 def _tell(results: Mapping[str, int | float | str]) -> None:
-    counts = ", ".join(f"{results[kind]} {kind}" for kind in ("ok", "warned", "failed", "skipped"))
+    counts = ", ".join(f"{results[f'nodes_{kind}']} {kind}" for kind in ("ok", "warned", "failed", "skipped"))
     log.info("dbt: %s; %s rows in %s s; slowest %s", counts, results["rows"], results["seconds"], results["slowest"])
     for kind, level in (("warned", logging.WARNING), ("failed", logging.ERROR), ("skipped", logging.ERROR)):
         if results[f"{kind}_names"]:

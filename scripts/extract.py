@@ -31,8 +31,8 @@ log = logging.getLogger("pipeline")
 # that a server that hangs cannot take along what was exported before it did.
 ASK_FOR = 3 * 3600  # seconds
 COUNTS = (
-    *("hours", "exported", "empty", "young", "errors"),
-    *("events", "bytes", "repeats", "quarantined", "requests", "retries", "splits"),
+    *("hours", "hours_exported", "hours_empty", "hours_young", "hours_failed"),
+    *("events", "events_repeated", "lines_quarantined", "bytes", "requests", "requests_repeated", "requests_split"),
 )
 
 
@@ -113,7 +113,7 @@ class Exporter:
         except PipelineError as error:
             if isinstance(error, TooLargeError) and len(window) > 1:
                 log.info("%s Asking for its halves.", error)
-                client.counts["splits"] += 1
+                client.counts["requests_split"] += 1
                 for half in window.halves():
                     yield from self._ask(client, half)
             else:
@@ -156,12 +156,12 @@ def run(*, plan: Path, manifest: Path, parts: Path, patience: Patience | None = 
                         done |= {line.hour: line for line in recorder.record(result, asked)}
                         continue
                     log.error("%s", result.error)
-                    counts["errors"] += len(result.window)
+                    counts["hours_failed"] += len(result.window)
                     for line in (asked[hour] for hour in result.window.hours()):
                         done[line.hour] = manifest_line(line, "error", error=str(result.error))
         finally:
             checkers.close()
-    if asked and recorder.counts["empty"] == len(asked) >= HOURS_PER_REQUEST:
+    if asked and recorder.counts["hours_empty"] == len(asked) >= HOURS_PER_REQUEST:
         log.warning(
             "No event in any of %d hours: right? Else check AMP_PROJECT_ID, AMP_REGION, AMP_BASE_URL.", len(asked)
         )

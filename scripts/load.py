@@ -37,7 +37,7 @@ States = Mapping[str, PartState]
 def run(*, uploaded: Path) -> Result:
     """Loads every hour of `uploaded`, checks it, marks it in the ledger, and lets the backup expire.
 
-    Returns counts: hours, parts, rows (expected), loaded (rows that were not there before), errors (hours), seconds.
+    Returns counts: hours, parts, rows (expected), rows_loaded (that were not there before), hours_failed, seconds.
     """
     start = time.monotonic()
     lines = [line for line in read_lines(uploaded, UploadedLine) if not line.error]
@@ -59,8 +59,8 @@ def run(*, uploaded: Path) -> Result:
         "hours": len(lines),
         "parts": len(states),
         "rows": sum(state.part.rows for state in states.values()),
-        "loaded": loaded,
-        "errors": len(failed),
+        "rows_loaded": loaded,
+        "hours_failed": len(failed),
         "seconds": round(time.monotonic() - start, 3),
     }
 

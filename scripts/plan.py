@@ -198,14 +198,14 @@ def run(
     lines, left_over = within_limits(candidates, expected, settings.max_hours_per_run, settings.max_bytes_per_run)
     write_lines(output, lines)
     counts: dict[str, int | str] = {
-        action: sum(line.action == action for line in lines) for action in ("export", "recheck", "load")
+        f"hours_to_{action}": sum(line.action == action for line in lines) for action in ("export", "recheck", "load")
     }
     result = counts | {
         "interval": interval_of(window),
         "reason": request.reason(now),
         "hours": len(lines),
-        "left_over": left_over,
-        "young": len(hours) - len(ready),
+        "hours_left_over": left_over,
+        "hours_young": len(hours) - len(ready),
     }
     log.info("plan: %s", ", ".join(f"{name} {value}" for name, value in result.items()))
     return result

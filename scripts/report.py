@@ -64,7 +64,7 @@ def run(*, plan: Path, manifest: Path, uploaded: Path, run_results: Path, output
         "events": totals["events exported"],
         "rows": rows.total(),
         "errors": len(errors),
-        "dbt_failed": failed,
+        "nodes_failed": failed,
     }
 
 

@@ -116,7 +116,7 @@ class Uploader:
             raise
         except PipelineError as error:
             log.error("%s: %s", line.hour, error)  # noqa: TRY400 (the message is the whole story)
-            counts["errors"] += 1
+            counts["hours_failed"] += 1
             return [UploadedLine(hour=line.hour, version=line.version, parts=[], error=str(error))], counts
 
     def _to_load(
@@ -138,7 +138,7 @@ class Uploader:
                 lines.append(UploadedLine(hour=entry.hour, version=number, parts=parts))
             else:
                 self._ledger.mark_empty(entry.hour, number)
-                counts["empty"] += 1
+                counts["hours_empty"] += 1
         return lines
 
     def _publish(
@@ -154,11 +154,11 @@ class Uploader:
             md5s = part_lines.banned(earlier)
             manifest = self.without(hour, exported, md5s) if md5s else exported
             if newest and _same(newest.manifest, manifest) and self._restored(newest.manifest, manifest, counts):
-                counts["unchanged"] += 1
+                counts["exports_unchanged"] += 1
                 return entry, None
             version = self.compared(entry, manifest, earlier)
             if newest and version.new == 0 and manifest.exported_at < newest.manifest.exported_at:
-                counts["unchanged"] += 1  # an old export, uploaded late
+                counts["exports_unchanged"] += 1  # an old export, uploaded late
                 return entry, None
             if written := self.write(version, counts):
                 entry.versions.add(written.version)
@@ -175,7 +175,8 @@ class Uploader:
         version = msgspec.structs.replace(version, manifest=manifest, written_at=_utc_text(datetime.now(UTC)))
         if not self._ledger.publish(version):
             return None
-        counts.update(versions=1, new=version.new, gone=version.gone)
+        late = version.new if version.version > 1 else 0
+        counts.update(versions=1, events_new=version.new, events_late=late, events_gone=version.gone)
         if version.version > 1:
             level = logging.WARNING if version.gone else logging.INFO
             facts = (version.hour, version.version, version.new, version.gone)
@@ -332,7 +333,7 @@ class Uploader:
             if not stored.sha256:
                 with self._store.reading(key) as body:
                     stored = StoredObject(key, stored.bytes, sha256_of(body), stored.modified)
-            counts["skipped"] += 1
+            counts["objects_kept"] += 1
             if (stored.sha256, stored.bytes) == (sha256, size) or (part.quarantine_key and self._same_lines(key)):
                 return stored
         message = (
@@ -362,8 +363,9 @@ def _utc_text(moment: datetime) -> str:
 def run(*, manifest: Path, parts: Path, output: Path) -> dict[str, int]:
     """Uploads every exported hour and lists what must be loaded. An hour that fails becomes a line with its error.
 
-    Raises ConfigurationError (bucket, keys, rights, clock), which stops the run. Returns counts: objects and bytes
-    put, objects skipped, versions written, exports unchanged, empty hours, new and gone uuids, errors, hours to load.
+    Raises ConfigurationError (bucket, keys, rights, clock), which stops the run. Returns counts: hours to
+    load, empty and failed ones, versions written, exports unchanged, uuids that are new to their hour, that came with a
+    later version and that are gone from it, objects and bytes put, objects that were there.
     """
     settings = load(BucketSettings)
     lines = list(read_lines(manifest, ManifestLine))
@@ -383,7 +385,10 @@ def run(*, manifest: Path, parts: Path, output: Path) -> dict[str, int]:
                 yield from to_load
 
     write_lines(output, results())
-    names = ("hours", "objects", "skipped", "bytes", "versions", "unchanged", "empty", "new", "gone", "errors")
+    names = (
+        *("hours", "hours_empty", "hours_failed", "versions", "exports_unchanged"),
+        *("events_new", "events_late", "events_gone", "objects", "objects_kept", "bytes"),
+    )
     result = {name: counts[name] for name in names}
     log.info("upload: %s", ", ".join(f"{name} {value}" for name, value in result.items()))
     return result

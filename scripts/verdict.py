@@ -53,7 +53,7 @@ def run(
     once = max(0, load_errors - states["uploaded"])
     if once:
         unfinished.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
-    counts = {state: states[state] for state in ("loaded", "empty", "uploaded", "open", "young")}
+    counts = {f"hours_{state}": states[state] for state in ("loaded", "empty", "uploaded", "open", "young")}
     log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     if unfinished:
         more = len(unfinished) - HOURS_NAMED

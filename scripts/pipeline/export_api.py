@@ -110,7 +110,7 @@ class ExportClient:
             settings.amp_api_key.get_secret_value().encode(), settings.amp_secret_key.get_secret_value().encode()
         )
         self._session.headers["Accept-Encoding"] = "identity"
-        self.counts: Counter[str] = Counter()  # requests, retries, splits
+        self.counts: Counter[str] = Counter()  # requests, requests_repeated, requests_split
 
     def export(self, window: Window, target: Path, accept: Callable[[Answer], T]) -> T:
         """Asks for a window; what `accept(answer)` returns for a whole answer. For status 200 `target` holds the ZIP.
@@ -130,7 +130,7 @@ class ExportClient:
                     raise type(error)(f"{window}: {error} Tried {tries} times; the hours stay open.") from None
                 wait = self._wait(tries, error)
                 log.warning("%s: %s Trying again in %.0f s.", window, error, wait)
-                self.counts["retries"] += 1
+                self.counts["requests_repeated"] += 1
                 self._sleep(wait)
         raise AssertionError("unreachable")
 

@@ -78,11 +78,11 @@ class Recorder:
         log.info("%s: %d, %d bytes, %d hours", exported.window, answer.status, answer.bytes, len(exported.hours))
 
     def _line(self, line: PlanLine, outcome: Outcome, manifest: Manifest | None = None) -> ManifestLine:
-        self.counts[outcome] += 1
+        self.counts[f"hours_{outcome}"] += 1
         if manifest:
             self.counts["events"] += sum(part.rows for part in manifest.parts)
-            self.counts["repeats"] += manifest.repeats
-            self.counts["quarantined"] += sum(len(part.bad_lines) for part in manifest.parts)
+            self.counts["events_repeated"] += manifest.repeats
+            self.counts["lines_quarantined"] += sum(len(part.bad_lines) for part in manifest.parts)
         return manifest_line(line, outcome, manifest)
 
     def _write(self, path: Path, members: list[CheckedMember]) -> None:

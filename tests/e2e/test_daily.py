@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 
 import pytest
 
 from local.amplitude import generator
-from tests.e2e.conftest import Laptop
+from tests.e2e.conftest import ROOT, Laptop
 from tests.e2e.pipeline import Pipeline
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -62,6 +63,23 @@ def test_the_first_run_is_labelled_and_its_outputs_are_small(
     assert finished["report"].startswith("kestra://")
     tasks = [event for event in events if event["event"] == "task"]
     assert all(len(json.dumps(task.get("outputs") or {})) < 10_000 for task in tasks)
+
+
+def test_the_metrics_are_those_of_the_documented_table(laptop: Laptop) -> None:
+    documented: dict[str, set[str]] = {}
+    task = ""
+    for line in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines():
+        cells = [re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:-1]]
+        if cells and cells[1]:
+            task = cells[0][0] if cells[0] else task
+            documented.setdefault(task, set()).update(cells[1])
+    emitted: dict[str, set[str]] = {}
+    for flow in laptop.demos[0]["executions"]:
+        for event in map(json.loads, _events_of(laptop, flow)):
+            if event["event"] == "metric" and event["task"] in documented:
+                emitted.setdefault(event["task"], set()).add(event["name"])
+    assert set(emitted) >= {"plan", "extract", "upload", "load", "verdict", "report", "results"}
+    assert emitted == {task: documented[task] for task in emitted}
 
 
 def test_no_secret_reaches_a_log(pipeline: Pipeline, laptop: Laptop) -> None:

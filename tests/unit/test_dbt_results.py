@@ -33,10 +33,10 @@ def test_counts_nodes_rows_and_the_slowest(tmp_path: Path):
         )
     )
     assert found == {
-        "ok": 5,
-        "warned": 0,
-        "failed": 0,
-        "skipped": 0,
+        "nodes_ok": 5,
+        "nodes_warned": 0,
+        "nodes_failed": 0,
+        "nodes_skipped": 0,
         "rows": 42,
         "seconds": 12.3,
         "slowest": "journey_analysis 5.2 s",
@@ -58,7 +58,7 @@ def test_names_what_warned_failed_and_was_skipped(tmp_path: Path):
             result("model.amplitude.a_new_status", "a status that dbt may invent"),
         )
     )
-    assert (found["ok"], found["warned"], found["failed"], found["skipped"]) == (0, 1, 3, 1)
+    assert (found["nodes_ok"], found["nodes_warned"], found["nodes_failed"], found["nodes_skipped"]) == (0, 1, 3, 1)
     assert found["warned_names"] == "event_type_is_known (3)"
     assert found["failed_names"] == "a_new_status, unique_session (2), user_session"
     assert found["skipped_names"] == "daily_engagement"
@@ -82,7 +82,7 @@ def test_a_build_that_wrote_nothing_is_said_so(tmp_path: Path, empty: bool):
         path.touch()
     found = dbt_results.run(run_results=path, manifest=tmp_path / "manifest.json")
     assert found["problem"] == "dbt wrote no results: it failed before the first node; see the log of the task build"
-    assert found["ok"] == found["failed"] == 0
+    assert found["nodes_ok"] == found["nodes_failed"] == 0
 
 
 @pytest.mark.parametrize("content", ['{"results": [', "[]"])
@@ -96,7 +96,7 @@ def test_a_damaged_file_is_an_error_that_says_what_to_do(tmp_path: Path, content
 def test_the_names_of_a_broken_project_stay_short(tmp_path: Path):
     results = [result(f"model.amplitude.a_model_with_a_long_name_{number}", "error") for number in range(500)]
     found = dbt_results.run(run_results=write(tmp_path / "run_results.json", *results))
-    assert found["failed"] == 500
+    assert found["nodes_failed"] == 500
     assert len(str(found["failed_names"])) < 1501
     assert str(found["failed_names"]).endswith(", …")
 

@@ -104,7 +104,7 @@ def test_waits_double_with_jitter_and_end(server, caller):
         caller.ask()
     assert [2 <= caller.slept[0] <= 4, 4 <= caller.slept[1] <= 8, 8 <= caller.slept[2] <= 16] == [True] * 3
     assert len(caller.slept) == 3
-    assert caller.client.counts == {"requests": 4, "retries": 3}
+    assert caller.client.counts == {"requests": 4, "requests_repeated": 3}
 
 
 def test_b05_a_single_hour_that_times_out_is_tried_again_and_then_names_the_way_out(server, caller):

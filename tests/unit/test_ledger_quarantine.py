@@ -62,10 +62,10 @@ def test_a_later_export_leaves_the_line_out_too(bucket, ledger, send):
     send(["a", "bad"])
     command.main(["quarantine", ledger.read(HOUR, 1).manifest.parts[0].key, "--line", "2"])
     counts, lines = send(["bad"], ["a"])
-    assert (counts["unchanged"], [line.version for line in lines]) == (1, [2])
+    assert (counts["exports_unchanged"], [line.version for line in lines]) == (1, [2])
     counts, lines = send(["bad", "late"], ["a"])
     version = ledger.read(HOUR, 3)
-    assert (counts["new"], version.gone) == (1, 0)
+    assert (counts["events_new"], version.gone) == (1, 0)
     assert sorted(uuids_of(bucket, version.manifest.parts)) == ["a", "late"]
     assert version.union_digest == s3.digest(["a", "late"])
     for part in version.manifest.parts:

@@ -68,7 +68,8 @@ def test_a_tick_asks_for_the_day_before_it(make):
     assert {line.action for line in lines} == {"export"}
     assert results == {
         "interval": "2026-11-25", "reason": "schedule",
-        "hours": 25, "export": 25, "recheck": 0, "load": 0, "left_over": 0, "young": 0,
+        "hours": 25, "hours_to_export": 25, "hours_to_recheck": 0, "hours_to_load": 0, "hours_left_over": 0,
+        "hours_young": 0,
     }  # fmt: skip
 
 
@@ -98,13 +99,13 @@ def test_recent_is_the_24_hours_before_now_or_the_tick_that_are_settled(make, gi
     results, lines = make(scope="recent", **given)
     # 24 whole hours before 03:00; with a latency of 2 h hours 01 and 02 of the 26th are not settled at 03:30.
     assert [line.hour for line in lines] == [*hours_of("2026-11-25")[3:], "2026-11-26T00"]
-    assert (results["young"], results["interval"]) == (2, "2026-11-25..2026-11-26")
+    assert (results["hours_young"], results["interval"]) == (2, "2026-11-25..2026-11-26")
 
 
 def test_young_hours_of_today_are_counted_not_planned(make):
     results, lines = make(start_date="2026-11-26")
     assert [line.hour for line in lines] == ["2026-11-26T00"]
-    assert (results["young"], results["hours"], results["interval"]) == (23, 1, "2026-11-26")
+    assert (results["hours_young"], results["hours"], results["interval"]) == (23, 1, "2026-11-26")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_every_version_without_a_marker_is_loaded(make, publish, monkeypatch):
     publish("2026-11-25T06", version=2, state="loaded")
     results, lines = make(**TICK)
     assert [(line.hour, line.action) for line in lines[:2]] == [("2026-11-25T05", "load"), ("2026-11-25T06", "load")]
-    assert results["load"] == 2
+    assert results["hours_to_load"] == 2
 
 
 @pytest.mark.parametrize(
@@ -312,17 +313,17 @@ def test_a_run_takes_at_most_its_hours_and_a_range_goes_on_where_it_stopped(make
     monkeypatch.setenv("MAX_HOURS_PER_RUN", "30")
     results, lines = make(start_date="2026-11-01", end_date="2026-11-02")
     assert [line.hour for line in lines] == hours_of("2026-11-01", "2026-11-02")[:30]
-    assert results["left_over"] == 18
+    assert results["hours_left_over"] == 18
     for line in lines:
         publish(line.hour, state="empty")
     results, lines = make(start_date="2026-11-01", end_date="2026-11-02")
     assert [line.hour for line in lines] == hours_of("2026-11-02")[6:]
-    assert results["left_over"] == 0
+    assert results["hours_left_over"] == 0
 
 
 def test_b31_a_year_is_a_file_of_744_hours_and_a_few_numbers(make):
     results, lines = make(start_date="2025-11-26", end_date="2026-11-25")
-    assert (len(lines), results["left_over"]) == (744, 8760 - 744)
+    assert (len(lines), results["hours_left_over"]) == (744, 8760 - 744)
     assert len(str(results)) < 10_000
 
 
@@ -351,7 +352,7 @@ def test_bytes_are_learned_from_the_newest_days_by_hour_of_the_day(make, publish
     results, lines = make(start_date="2026-11-22")
     sizes = {line.hour[-2:]: line.expected_bytes for line in lines}
     assert sizes == {"00": 1, "01": 4000, "02": 4000}  # unknown hours of the day count as the largest one
-    assert results["left_over"] == 21
+    assert results["hours_left_over"] == 21
     monkeypatch.setenv("MAX_BYTES_PER_RUN", "1")
     assert len(make(start_date="2026-11-22")[1]) == 1  # one hour goes whatever its size
 

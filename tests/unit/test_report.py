@@ -29,7 +29,7 @@ def test_a_day_is_told_per_hop_and_hour(bucket, tmp_path):
     ]
     paths["run_results"].write_text(json.dumps({"metadata": {}, "results": results}))
     counts = report.run(**paths)
-    assert counts == {"hours": 4, "events": 4, "rows": 4, "errors": 1, "dbt_failed": 1}
+    assert counts == {"hours": 4, "events": 4, "rows": 4, "errors": 1, "nodes_failed": 1}
     text = paths["output"].read_text()
     rows = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in text.splitlines() if line.startswith("|")}
     assert {row[0]: row[1] for row in rows if len(row) == 2}.items() >= {
@@ -46,7 +46,7 @@ def test_a_day_is_told_per_hop_and_hour(bucket, tmp_path):
 
 def test_files_of_no_bytes_or_none_at_all_mean_that_the_task_did_not_get_so_far(tmp_path):
     paths = files(tmp_path)
-    expected = {"hours": 0, "events": 0, "rows": 0, "errors": 0, "dbt_failed": 0}
+    expected = {"hours": 0, "events": 0, "rows": 0, "errors": 0, "nodes_failed": 0}
     assert report.run(**paths) == expected
     for name in NAMES:
         paths[name].write_bytes(b"")

@@ -57,8 +57,9 @@ def test_a_day_is_in_the_bucket_and_in_the_ledger_after_one_upload(bucket, ledge
     files = export.write()
     counts = upload.run(**files)
     assert counts == {
-        "hours": 23, "objects": 46, "skipped": 0, "bytes": sum(map(len, export.members.values())), "versions": 24,
-        "unchanged": 0, "empty": 1, "new": 23 * 4, "gone": 0, "errors": 0,
+        "hours": 23, "objects": 46, "objects_kept": 0, "bytes": sum(map(len, export.members.values())), "versions": 24,
+        "exports_unchanged": 0, "hours_empty": 1, "events_new": 23 * 4, "events_late": 0, "events_gone": 0,
+        "hours_failed": 0,
     }  # fmt: skip
     stored = bucket.objects(PARTS)
     assert {"parts/" + key.rsplit("/", 1)[1]: body for key, body in stored.items()} == export.members
@@ -93,7 +94,7 @@ def test_b03_late_events_make_version_2_and_are_counted(bucket, ledger, send):
     before = [f"u{n}" for n in range(10)]
     send(before)
     counts, lines = send([*before, "late1", "late2", "late3"], action="export", version=1)
-    assert (counts["versions"], counts["new"], counts["gone"]) == (1, 3, 0)
+    assert (counts["versions"], counts["events_new"], counts["events_gone"]) == (1, 3, 0)
     version = ledger.read(HOUR, 2)
     everything = [*before, "late1", "late2", "late3"]
     assert (version.new, version.union_uuids, version.union_digest) == (3, 13, s3.digest(everything))
@@ -113,7 +114,7 @@ def test_b06_the_same_events_in_other_bytes_are_no_new_version_and_no_new_object
     send(["a", "b", "c"])
     before = bucket.objects(PARTS)
     counts, lines = send([["c"], ["b", "a"]], version=1)
-    assert (counts["unchanged"], counts["versions"], counts["objects"]) == (1, 0, 0)
+    assert (counts["exports_unchanged"], counts["versions"], counts["objects"]) == (1, 0, 0)
     assert bucket.objects(PARTS) == before
     assert ledger.entry(HOUR).version == 1
     assert [line.version for line in lines] == [1]
@@ -124,7 +125,7 @@ def test_what_is_there_is_not_sent_again(bucket, send):
     bucket.remove(s3.PREFIX + "-ledger/")  # killed after the parts, before the version
     bucket.requests.clear()
     counts, _ = send(["a"])
-    assert (counts["objects"], counts["skipped"], counts["versions"]) == (0, 1, 1)
+    assert (counts["objects"], counts["objects_kept"], counts["versions"]) == (0, 1, 1)
     assert not [line for line in bucket.requests if line.startswith(f"PUT {PARTS}")]
 
 
@@ -135,7 +136,7 @@ def test_an_object_without_our_metadata_is_compared_by_its_bytes(bucket, send):
     bucket.put(key, content)
     bucket.remove(s3.PREFIX + "-ledger/")
     counts, _ = send(["a"])
-    assert (counts["skipped"], counts["errors"]) == (1, 0)
+    assert (counts["objects_kept"], counts["hours_failed"]) == (1, 0)
 
 
 def test_other_bytes_under_a_key_are_never_overwritten(bucket, ledger, send):
@@ -144,7 +145,7 @@ def test_other_bytes_under_a_key_are_never_overwritten(bucket, ledger, send):
     bucket.remove("")
     bucket.put(key, b"someone else's")
     counts, (line,) = send(["a"])
-    assert counts["errors"] == 1
+    assert counts["hours_failed"] == 1
     assert line.error.startswith(f"{key} holds other bytes")
     assert bucket.objects() == {key: b"someone else's"}
     assert ledger.entry(HOUR).version == 0
@@ -196,7 +197,7 @@ def test_a_cleaned_part_packed_by_another_gzip_is_the_same_part(bucket, ledger, 
     bucket.remove(s3.PREFIX + "-ledger/")
     files, other, _ = cleaned(tmp_path / "b", uuids, 1)
     assert other != packed
-    assert upload.run(**files)["errors"] == 0
+    assert upload.run(**files)["hours_failed"] == 0
     (part,) = ledger.read(HOUR, 1).manifest.parts
     assert (part.sha256, part.bytes) == (hashlib.sha256(packed).hexdigest(), len(packed))  # what lies there
 
@@ -237,7 +238,7 @@ def test_a_lost_object_is_replaced_by_a_new_version_of_the_same_events(bucket, l
 def test_an_old_export_uploaded_late_is_no_version_unless_it_brings_events(bucket, ledger, send):
     send(["a", "b", "late"], after=timedelta(days=1))
     counts, _ = send(["a", "b"], after=timedelta(hours=4))
-    assert (counts["versions"], counts["unchanged"]) == (0, 1)
+    assert (counts["versions"], counts["exports_unchanged"]) == (0, 1)
     counts, _ = send(["a", "only here"], after=timedelta(hours=4))
     assert ledger.read(HOUR, 2).union_uuids == 4
 
@@ -262,7 +263,7 @@ def test_an_empty_hour_that_gets_data_later_is_loaded_then(bucket, ledger, send)
     send([])
     assert ledger.entry(HOUR).unloaded == []
     counts, lines = send(["a"], action="recheck", version=1, after=timedelta(days=1))
-    assert (counts["new"], [line.version for line in lines]) == (1, [2])
+    assert (counts["events_new"], [line.version for line in lines]) == (1, [2])
     send([], after=timedelta(days=2))  # and a 404 after that
     version = ledger.read(HOUR, 3)
     assert (version.gone, version.union_uuids, ledger.entry(HOUR).empty) == (1, 1, {1, 3})
@@ -276,7 +277,7 @@ def test_hours_that_only_wait_for_load_are_listed_without_an_export(bucket, ledg
     for outcome, more in (("load", {"action": "load"}), ("young", {}), ("error", {"error": "503", "version": 2})):
         files = s3.Export(tmp_path / outcome).line(HOUR, outcome, **more).write()
         counts = upload.run(**files)
-        assert (counts["hours"], counts["objects"], counts["errors"]) == (1, 0, 0)
+        assert (counts["hours"], counts["objects"], counts["hours_failed"]) == (1, 0, 0)
         assert [(line.version, len(line.parts)) for line in uploaded(files)] == [(2, 1)]
 
 
@@ -285,7 +286,7 @@ def test_killed_between_an_empty_version_and_its_marker(bucket, ledger, send, tm
     bucket.remove(s3.ledger_key(HOUR, "v0001.empty.json"))
     assert ledger.entry(HOUR).unloaded == [1]
     files = s3.Export(tmp_path / "load").line(HOUR, "load", action="load").write()
-    assert upload.run(**files)["empty"] == 1
+    assert upload.run(**files)["hours_empty"] == 1
     assert ledger.entry(HOUR).empty == {1}
 
 
@@ -294,7 +295,7 @@ def test_a_version_that_somebody_deleted_does_not_stop_its_hour(bucket, ledger, 
         send(uuids)
     bucket.remove(s3.ledger_key(HOUR, "v0002.json"))
     counts, lines = send(["a", "b", "c", "d"])
-    assert (counts["versions"], counts["new"]) == (1, 1)
+    assert (counts["versions"], counts["events_new"]) == (1, 1)
     assert [line.version for line in lines] == [1, 3, 4]
 
 
@@ -342,7 +343,7 @@ def test_an_hour_that_fails_is_a_line_and_the_others_go_through(bucket, ledger, 
         else None
     )
     counts = upload.run(**files)
-    assert (counts["hours"], counts["versions"], counts["errors"]) == (2, 2, 1)
+    assert (counts["hours"], counts["versions"], counts["hours_failed"]) == (2, 2, 1)
     lines = {line.hour: line for line in uploaded(files)}
     assert "InternalError" in lines["2026-11-24T02"].error
     assert lines["2026-11-24T02"].parts == []
@@ -363,7 +364,7 @@ def test_a_tar_that_is_cut_or_lacks_a_part_is_damage(bucket, ledger, tmp_path):
     export = s3.Export(tmp_path / "a").add(HOUR, ["a"])
     export.members = {}
     counts = upload.run(**export.write())
-    assert counts["errors"] == 1
+    assert counts["hours_failed"] == 1
     assert bucket.objects() == {}
     files = s3.Export(tmp_path / "b").add(HOUR, ["a"]).write()
     files["parts"].write_bytes(b"no tar")
@@ -382,7 +383,7 @@ def test_a_damaged_part_in_the_bucket_fails_its_hour_only(bucket, ledger, tmp_pa
     bucket.put(key, content)
     files = s3.Export(tmp_path / "b").add(HOUR, ["a", "b"]).add("2026-11-24T04", ["c"]).write()
     counts = upload.run(**files)
-    assert (counts["errors"], counts["versions"]) == (1, 1)
+    assert (counts["hours_failed"], counts["versions"]) == (1, 1)
     (error,) = [line.error for line in uploaded(files) if line.error]
     assert "a part of this hour is damaged" in error
     assert "person@x" not in error
@@ -392,7 +393,7 @@ def test_other_bytes_in_the_tar_than_extracted_never_reach_the_bucket(bucket, le
     export = s3.Export(tmp_path / "a").add(HOUR, ["a"])
     export.members = {name: gzip.compress(b'{"uuid":"x"}\n') for name in export.members}
     files = export.write()
-    assert upload.run(**files)["errors"] == 1
+    assert upload.run(**files)["hours_failed"] == 1
     assert "not what was extracted" in uploaded(files)[0].error
     assert bucket.objects() == {}
 
@@ -470,7 +471,7 @@ def test_a_version_that_another_run_takes_first_is_compared_with(bucket, ledger,
 
     bucket.fault = race
     counts, _ = send(["a", "c"])
-    assert (counts["versions"], counts["new"], counts["gone"]) == (1, 1, 1)
+    assert (counts["versions"], counts["events_new"], counts["events_gone"]) == (1, 1, 1)
     assert ledger.entry(HOUR).version == 2
     assert ledger.read(HOUR, 2).union_digest == s3.digest("abc")
 

@@ -38,7 +38,7 @@ def result(hour, outcome, error=""):
 def test_a_finished_run_is_green(bucket, run):
     finish(bucket, *HOURS[:3])
     finish(bucket, HOURS[3], how="empty")
-    assert run() == {"loaded": 3, "empty": 1, "uploaded": 0, "open": 0, "young": 0}
+    assert run() == {"hours_loaded": 3, "hours_empty": 1, "hours_uploaded": 0, "hours_open": 0, "hours_young": 0}
 
 
 def test_unfinished_hours_are_named_with_their_reasons(bucket, run):
@@ -65,12 +65,12 @@ def test_a_restart_turns_green_once_another_run_has_mended_the_hours(bucket, run
     with pytest.raises(RetriableError):
         run(failed)
     finish(bucket, *HOURS)
-    assert run(failed)["loaded"] == 4
+    assert run(failed)["hours_loaded"] == 4
 
 
 def test_an_hour_that_amplitude_calls_too_young_is_no_failure(bucket, run):
     finish(bucket, *HOURS[:3])
-    assert run([result(HOURS[3], "young")])["young"] == 1
+    assert run([result(HOURS[3], "young")])["hours_young"] == 1
 
 
 def test_an_older_version_that_was_never_loaded_keeps_its_hour_unfinished(bucket, run):
@@ -91,7 +91,7 @@ def test_a_forced_export_that_failed_is_a_failure_although_the_hour_is_loaded(bu
 
 def test_a_recheck_that_failed_is_tried_by_the_next_tick_and_no_failure(bucket, run):
     finish(bucket, *HOURS)
-    assert run([result(HOURS[2], "error", "503")], action="recheck", reason="re-check after 1 d")["loaded"] == 4
+    assert run([result(HOURS[2], "error", "503")], action="recheck", reason="re-check after 1 d")["hours_loaded"] == 4
 
 
 def test_a_long_list_is_cut(bucket, monkeypatch, tmp_path):
@@ -113,7 +113,7 @@ def test_nothing_planned_is_green_without_asking(bucket, tmp_path):
 
 def test_an_hour_that_was_loaded_once_and_lacks_rows_now_makes_a_forced_run_red(bucket, run):
     finish(bucket, *HOURS)
-    assert run(reason="forced")["loaded"] == 4
+    assert run(reason="forced")["hours_loaded"] == 4
     with pytest.raises(
         RetriableError, match=r"^2 of 4 hours are not finished:\n  2 that were loaded once lack rows now"
     ):

@@ -87,7 +87,7 @@ def test_running_pipe_brings_the_parts_in(stack):
     stack.run_pipe()
     parts = [stack.part(5), stack.part(3)]
     assert stack.load(*parts) | {"seconds": 0} == {
-        "hours": 1, "parts": 2, "rows": 8, "loaded": 8, "errors": 0, "seconds": 0,
+        "hours": 1, "parts": 2, "rows": 8, "rows_loaded": 8, "hours_failed": 0, "seconds": 0,
     }  # fmt: skip
     assert [stack.counts(part)[0] for part in parts] == [5, 3]
     assert stack.loaded()
@@ -96,7 +96,7 @@ def test_running_pipe_brings_the_parts_in(stack):
 
 def test_paused_pipe_is_passed_over_and_the_parts_are_copied(stack, caplog):
     part = stack.part(4)
-    assert stack.load(part)["loaded"] == 4
+    assert stack.load(part)["rows_loaded"] == 4
     assert "PAUSED" in caplog.text
     assert stack.counts(part) == (4, 4)
     assert stack.audit()[part.key] == (4, 4, "copy", None)
@@ -115,7 +115,7 @@ def test_four_columns_say_what_the_event_was_and_where_it_came_from(stack):
 def test_a_part_that_is_there_is_not_loaded_again(stack):
     part = stack.part(6)
     stack.load(part)
-    assert stack.load(part)["loaded"] == 0
+    assert stack.load(part)["rows_loaded"] == 0
     assert stack.counts(part) == (6, 6)
 
 
@@ -124,7 +124,7 @@ def test_a_part_loaded_twice_is_no_error(stack):
     part = stack.part(6)
     stack.load(part)
     stack.server.script(stack.database, f"insert into {LANDING} select * from {LANDING}")
-    assert stack.load(part)["errors"] == 0
+    assert stack.load(part)["hours_failed"] == 0
     assert stack.counts(part) == (6, 12)
     assert stack.loaded()
 
@@ -137,7 +137,7 @@ def test_b15_a_line_that_only_snowflake_refuses_is_named_and_the_hour_is_not_loa
         UploadedLine(hour=HOUR, version=1, parts=[bad]),
         UploadedLine(hour="2026-09-24T04", version=1, parts=[good]),
     )
-    assert (counts["errors"], counts["loaded"]) == (1, 2)
+    assert (counts["hours_failed"], counts["rows_loaded"]) == (1, 2)
     assert not stack.loaded()
     assert stack.loaded("2026-09-24T04")
     name = bad.key.rsplit("/", 1)[-1]
@@ -157,7 +157,7 @@ def test_a_missing_object_fails_its_hour_and_no_other(stack, caplog):
         UploadedLine(hour=HOUR, version=1, parts=[gone]),
         UploadedLine(hour="2026-09-24T04", version=1, parts=[good]),
     )
-    assert (counts["errors"], counts["loaded"]) == (1, 3)
+    assert (counts["hours_failed"], counts["rows_loaded"]) == (1, 3)
     assert not stack.loaded()
     assert stack.loaded("2026-09-24T04")
     assert "amplitude_daily over its day with `force`" in caplog.text
@@ -168,7 +168,7 @@ def test_rows_that_vanished_are_an_error_and_not_a_silent_success(stack, caplog)
     stack.load(part)
     stack.server.script(stack.database, f"delete from {LANDING} where source_row = 3")
     stack.bucket.remove(keys.ledger_prefix("python-import"))
-    assert stack.load(part)["errors"] == 1
+    assert stack.load(part)["hours_failed"] == 1
     assert f"{part.key} has 4 of 5 rows" in caplog.text
     assert not stack.loaded()
     page = (ROOT / "docs" / "runbook.md").read_text()
@@ -176,14 +176,14 @@ def test_rows_that_vanished_are_an_error_and_not_a_silent_success(stack, caplog)
     remedy = remedy.replace("<key of the part>", part.key)
     remedy = remedy.replace("<key without the prefix>", part.key.removeprefix("python-import/"))
     stack.server.script(stack.database, remedy, role="SYSADMIN")
-    assert stack.load(part)["errors"] == 0
+    assert stack.load(part)["hours_failed"] == 0
     assert stack.loaded()
 
 
 def test_a_part_that_the_pipe_refused_is_copied_and_a_pipe_that_works_is_not_waited_for(stack):
     stack.run_pipe()
     bad = stack.part(['{"uuid": "a"}', "{"])
-    assert stack.load(bad)["errors"] == 1
+    assert stack.load(bad)["hours_failed"] == 1
     assert stack.audit()[bad.key][2] == "copy"
 
 
@@ -193,7 +193,7 @@ def test_a_pipe_that_no_notification_ever_reached_is_asked_at_once_and_it_is_sai
     monkeypatch.setattr(Landing, "refresh", lambda self, folder: asked.append(folder))
     part = stack.part(3)
     began = time.monotonic()
-    assert stack.load(part)["loaded"] == 3
+    assert stack.load(part)["rows_loaded"] == 3
     assert time.monotonic() - began < load.PIPE_SECONDS
     assert asked == [part.key.rsplit("/", 2)[0] + "/"]
     assert "No notification has ever reached the pipe" in caplog.text
@@ -203,7 +203,7 @@ def test_a_pipe_that_no_notification_ever_reached_is_asked_at_once_and_it_is_sai
 def test_old_parts_go_to_copy_at_once(stack):
     stack.run_pipe()
     part = stack.part(2, uploaded=datetime.now(UTC) - timedelta(days=8))
-    assert stack.load(part)["errors"] == 0
+    assert stack.load(part)["hours_failed"] == 0
 
 
 def test_lines_with_an_error_of_upload_are_left_alone(stack):
@@ -213,12 +213,12 @@ def test_lines_with_an_error_of_upload_are_left_alone(stack):
 
 def test_hours_without_parts_need_no_warehouse(stack, monkeypatch):
     monkeypatch.setenv("SNOWFLAKE_PORT", "1")
-    assert stack.load()["errors"] == 0
+    assert stack.load()["hours_failed"] == 0
 
 
 def test_more_parts_than_one_statement_takes(stack, monkeypatch):
     monkeypatch.setattr(load, "FILES_PER_COPY", 2)
     monkeypatch.setattr("scripts.pipeline.landing.KEYS_PER_QUERY", 2)
     parts = [stack.part(1) for _ in range(5)]
-    assert stack.load(*parts)["loaded"] == 5
+    assert stack.load(*parts)["rows_loaded"] == 5
     assert [stack.counts(part) for part in parts] == [(1, 1)] * 5
