@@ -134,3 +134,16 @@ def test_a_task_tries_again_what_may_work_later_and_nothing_else(monkeypatch: py
     with pytest.raises(ConfigurationError):
         entry.tried(failing, 3, {"error": ConfigurationError, "good_at": 3})
     assert len(calls) == 1
+
+
+def test_a_year_of_failed_days_is_no_storm_and_what_is_kept_stays_small(receiver: Receiver) -> None:
+    alerts: object = ""
+    for number in range(365):
+        day = (NOW - timedelta(days=number)).date()
+        alerts = say(alerts, key=f"amplitude_daily {day}..{day}")["alerts"]
+        assert len(str(alerts)) < 8_000  # an output of a task
+    assert len(receiver.bodies) == 51
+    assert receiver.bodies[-1] == {"text": "[error] 50 alerts are open; further ones stand in the runs of notify only."}
+    again = say(alerts, key=f"amplitude_daily {NOW.date()}..{NOW.date()}", severity="resolved")
+    assert again["sent"] == 1  # which makes room for one
+    assert say(again["alerts"], key="pipeline_health")["sent"] == 1
