@@ -30,6 +30,7 @@ log = logging.getLogger("pipeline")
 # A request may take half an hour and be tried five times: both fit into the flow's timeout of 6 h for this task, so
 # that a server that hangs cannot take along what was exported before it did.
 ASK_FOR = 3 * 3600  # seconds
+WAIT_FOR = ASK_FOR + 2.75 * 3600  # then a server that still drips a byte at a time is left alone
 COUNTS = (
     *("hours", "hours_exported", "hours_empty", "hours_young", "hours_failed"),
     *("events", "events_repeated", "lines_quarantined", "bytes", "requests", "requests_repeated", "requests_split"),
@@ -61,7 +62,9 @@ class Exporter:
         self.counts: Counter[str] = Counter()
 
     def results(self, windows: list[Window]) -> Iterator[Exported | Failed]:
-        """As they come. Raises ConfigurationError at the first one."""
+        """As they come; at last, what no answer came for. Raises ConfigurationError at the first one."""
+        waiting = {hour for window in windows for hour in window.hours()}
+        until = time.monotonic() + WAIT_FOR
         for window in windows:
             self._windows.put(window)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(MAX_REQUESTS, len(windows)))]
@@ -70,13 +73,19 @@ class Exporter:
         running = len(threads)
         try:
             while running:
-                result = self._results.get()
+                try:
+                    result = self._results.get(timeout=max(0, until - time.monotonic()))
+                except queue.Empty:
+                    late = RetriableError(f"no whole answer in {WAIT_FOR / 3600:.1f} h. The next run asks again.")
+                    yield from (Failed(window, late) for window in plan_windows(waiting))
+                    break
                 if isinstance(result, Counter):
                     running -= 1
                     self.counts += result
                 elif isinstance(result, BaseException):
                     raise result
                 else:
+                    waiting -= set(result.window.hours())
                     yield result
         finally:
             # The threads may hang in a read: they end with the process, and their files go now.

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from scripts.pipeline import keys
-from scripts.pipeline.errors import DamagedError
+from scripts.pipeline.errors import DamagedError, PermanentError
 from scripts.pipeline.hours import HOUR, parse_hour, settled
 from scripts.pipeline.object_store import ObjectStore
 from scripts.pipeline.records import Version
@@ -113,6 +113,11 @@ class HourLedger:
             if match["date"] > last:
                 break
             hour = f"{match['date']}T{match['hour']}"
+            if hour not in found:
+                try:
+                    parse_hour(hour)
+                except PermanentError:
+                    continue  # somebody's object below a day that no calendar has
             entry = found.setdefault(hour, HourEntry(hour))
             if match["days"]:
                 entry.rechecked.add(int(match["days"]))

@@ -1,12 +1,16 @@
 """The task `extract` over real HTTP: what it asks, what it makes of each answer, what it never does."""
 
+import contextlib
 import gzip
 import hashlib
 import json
+import socket
+import threading
 import time
 
 import pytest
 
+from scripts import extract
 from scripts.pipeline.errors import ConfigurationError
 from tests.exports import DAY, NOW, PROJECT, Known, a_day, bench, event
 
@@ -328,6 +332,33 @@ def test_a_body_that_drips_in_meets_the_deadline(day):
     assert time.monotonic() - started < 20  # all of it would take over a minute
     assert result.outcomes() == {"exported": [5], "error": [3]}
     assert "after 0 s" in result.lines[f"{DAY}T03"].error
+
+
+def test_headers_that_drip_in_cost_the_other_hours_nothing(day, monkeypatch):
+    """No deadline of a request sees them: each byte comes within the read timeout."""
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(b"X-Long: way\r\n")
+                time.sleep(0.3)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        client = extract.ExportClient
+        addresses = iter([f"http://127.0.0.1:{listener.getsockname()[1]}", day.server.url])
+
+        def one_of_two(settings, *others):
+            return client(settings.model_copy(update={"amp_base_url": next(addresses)}), *others)
+
+        monkeypatch.setattr(extract, "ExportClient", one_of_two)
+        monkeypatch.setattr(extract, "WAIT_FOR", 3)
+        result = day.run([3, 5])
+    (failed,) = [line for line in result.lines.values() if line.error]
+    assert sorted(result.outcomes()) == ["error", "exported"]
+    assert "no whole answer in" in failed.error
 
 
 def test_a_full_disk_fails_the_hour_before_anything_is_downloaded(day, monkeypatch):

@@ -45,6 +45,12 @@ def test_the_state_of_an_hour_is_told_by_names_alone(bucket, ledger, names, stat
     assert (entry.state(NOW, 2), entry.unloaded) == (state, unloaded)
 
 
+def test_objects_below_days_that_no_calendar_has_are_passed_over(bucket, ledger):
+    for hour in (HOUR, "2026-02-30T03", "2026-11-24T77"):
+        bucket.put(s3.ledger_key(hour, "v0001.json"), b"never read")
+    assert list(ledger.entries()) == [HOUR]
+
+
 @pytest.mark.parametrize(("hour", "state"), [("2026-11-26T00", "open"), ("2026-11-26T01", "young")])
 def test_an_hour_inside_the_export_latency_is_young(hour, state):
     assert HourEntry(hour).state(NOW, 2) == state
