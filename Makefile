@@ -32,6 +32,11 @@ lint: .venv/dev.stamp ## format, lint, types, YAML, SQL
 	$(BIN)/yamllint .
 	$(BIN)/sqlfluff lint --processes 2 snowflake dbt
 
+audit: .venv/dev.stamp .venv/audit.stamp ## known vulnerabilities of every pinned package (asks PyPI), and unsafe code
+	$(BIN)/ruff check --select S .
+	@for name in uv runtime local dev audit; do echo "pip-audit requirements/$$name.txt"; \
+	  $(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/$$name.txt || exit 1; done
+
 docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and what is generated in docs/*.md
 	@$(BIN)/python -m dbt_dev.docs
 
@@ -40,7 +45,7 @@ clean: ## remove the state of the laptop stack and what was built
 	rm -rf .venv local/kestra/target
 
 lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
-	cd requirements && for name in uv runtime "local -c runtime.txt" "dev -c local.txt"; do set -- $$name; \
+	cd requirements && for name in uv runtime "local -c runtime.txt" "dev -c local.txt" "audit -c dev.txt"; do set -- $$name; \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-emit-find-links $$1.in $${2:+$$2 $$3} -o $$1.txt; done
 
@@ -59,5 +64,5 @@ lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
 	@touch $@
 
-.PHONY: help demo test test-scenarios bench up down lint docs clean lock
+.PHONY: help demo test test-scenarios bench up down lint audit docs clean lock
 .SECONDARY:

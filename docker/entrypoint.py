@@ -40,6 +40,8 @@ NOT_OURS = ("COMPOSE_", "DOCKER_")  # Compose's own settings may stand in .env t
 EVALUATED = re.compile(r"\{\{|\{%|\{#")  # Kestra renders what stands in `env:`, secrets too, twice
 WORD = r"[A-Za-z0-9._~-]{12,}"  # docker/postgres.sh has the same
 KEY_FILE = "SNOWFLAKE_PRIVATE_KEY_FILE"
+APART = {"webserver", "executor", "scheduler", "indexer", "worker"}  # Kestra's roles, each in a container of its own
+STORAGE = "KESTRA_STORAGE_BUCKET"
 RSA_BITS = 2048  # Snowflake's minimum (user guide, key-pair authentication)
 
 
@@ -75,6 +77,10 @@ class ServerSettings(settings.Settings):
     postgres_password: Annotated[
         str, settings.shape(WORD, "12 or more of A-Z a-z 0-9 . _ ~ - and no other: openssl rand -hex 24")
     ]
+    # Kestra's files in S3 instead of on its volume; without keys by the role of the machine.
+    kestra_storage_bucket: settings.Bucket | None = None
+    kestra_storage_access_key: str | None = None
+    kestra_storage_secret_key: str | None = None
 
 
 SERVER = [name.upper() for name in ServerSettings.model_fields if name not in settings.Settings.model_fields]
@@ -172,10 +178,17 @@ def kestra_environment(given: Mapping[str, str], inherited: Mapping[str, str]) -
     return environment | {"MICRONAUT_CONFIG_FILES": str(SERVER_FILE)}
 
 
+def _check_storage(given: Mapping[str, str], command: list[str]) -> list[str]:
+    """Servers apart reach each other's files by S3 alone."""
+    if STORAGE not in given:
+        return [f"{STORAGE} is missing: servers apart share Kestra's files in S3"] if APART & set(command) else []
+    return [] if "AWS_REGION" in given else [f"AWS_REGION is missing: {STORAGE} needs it"]
+
+
 def main(command: list[str]) -> None:
     inherited = dict(os.environ)
     given, wrong = read_settings()
-    wrong += check(given)
+    wrong += check(given) + _check_storage(given, command)
     if wrong:
         lines = "".join(f"\n  - {line}" for line in wrong)
         print(f"entrypoint: not started. In .env (see .env.example):{lines}", file=sys.stderr, flush=True)
@@ -190,7 +203,8 @@ def main(command: list[str]) -> None:
     with open(os.open(SERVER_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
         # The demo's state lies apart from that of accounts, on the same volumes (docker/postgres.sh, docker/demo.py).
         apart = {"STORAGE_DIR": "/app/storage/demo"} if demo else {}
-        json.dump({name: given[name] for name in SERVER} | apart, file)
+        storage = {"STORAGE_TYPE": "s3"} if STORAGE in given else {}
+        json.dump({name: given[name] for name in SERVER if name in given} | storage | apart, file)
     os.execvpe(command[0], command, kestra_environment(given, inherited))
 
 

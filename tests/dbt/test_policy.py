@@ -11,11 +11,9 @@ from sqlglot import exp
 
 from dbt_dev.docs import dictionary
 from docs import pages
+from docs.pages import PERSONAL
 from tests.dbt.conftest import Built
 from tests.dbt.warehouse import DATABASE, ROOT, Dbt
-
-PLACE = {"ip_address", "country", "region", "city", "dma", "location_lat", "location_lng"}
-PERSONAL = PLACE | {"user_id", "email", "adid", "idfa"}
 
 
 def nodes(built: Built) -> list:

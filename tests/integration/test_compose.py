@@ -36,7 +36,9 @@ def _compose_is_there() -> None:
 
 
 @pytest.mark.usefixtures("_compose_is_there")
-@pytest.mark.parametrize("profile", [[], ["--profile", "demo"]], ids=["default", "demo"])
+@pytest.mark.parametrize(
+    "profile", [[], ["--profile", "demo"], ["--profile", "cluster"]], ids=["default", "demo", "cluster"]
+)
 @pytest.mark.parametrize("env_file", [".env.example", "/dev/null"], ids=["example", "empty"])
 def test_config_says_nothing(profile: list[str], env_file: str) -> None:
     done = compose(*profile, "--env-file", env_file, "config", "-q")
@@ -112,13 +114,40 @@ def test_only_the_demo_has_stand_ins() -> None:
     assert SERVICES["settings"]["depends_on"]["demo"] == {"condition": "service_healthy", "required": False}
 
 
+ROLES = {"webserver", "executor", "scheduler", "indexer", "worker"}
+
+
+def test_a_cluster_is_every_role_once_and_not_the_server_that_is_all_of_them() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]} == ROLES | {"cluster"}
+    for role in ROLES:
+        assert SERVICES[role]["command"][:2] == ["server", role]
+        assert SERVICES[role]["command"][-1] == SERVICES["kestra"]["command"][-1]  # one configuration
+        assert SERVICES[role]["stop_grace_period"] == SERVICES["kestra"]["stop_grace_period"]
+    assert SERVICES["webserver"]["ports"] == SERVICES["kestra"]["ports"]
+    started, left = {"cluster"}, ["cluster"]
+    while left:
+        for name, how in SERVICES[left.pop()]["depends_on"].items():
+            if name not in started and how.get("required", True):
+                started.add(name)
+                left += [name] if "depends_on" in SERVICES[name] else []
+    assert started == ROLES | {"cluster", "postgres", "settings"}
+
+
+def test_a_worker_of_a_cluster_has_what_a_task_needs() -> None:
+    kestra, worker = SERVICES["kestra"], SERVICES["worker"]
+    assert worker["environment"] == kestra["environment"]
+    # but Kestra's own files, which lie in S3
+    assert [each for each in kestra["volumes"] if each not in worker["volumes"]] == ["storage:/app/storage"]
+
+
 def test_nothing_starts_before_the_settings_are_checked() -> None:
     assert SERVICES["postgres"]["depends_on"]["settings"] == {"condition": "service_completed_successfully"}
     assert SERVICES["kestra"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
     for key in ("environment", "secrets", "labels"):
         given = SERVICES["settings"][key]
         assert all(each in SERVICES["kestra"][key] for each in given)
-    assert all(volume in SERVICES["kestra"]["volumes"] for volume in SERVICES["settings"]["volumes"])
+    for name in ("kestra", *ROLES):
+        assert all(volume in SERVICES[name]["volumes"] for volume in SERVICES["settings"]["volumes"]), name
 
 
 @pytest.mark.usefixtures("_compose_is_there")
@@ -175,6 +204,6 @@ def test_a_demo_and_accounts_share_no_state() -> None:
 
 def test_the_settings_of_the_server_are_those_that_its_configuration_reads() -> None:
     text = (ROOT / "docker/kestra.yml").read_text(encoding="utf-8")
-    names = set(re.findall(r"\$\{([A-Z_]+)\}", re.sub(r"(?m)#.*$", "", text)))
+    names = set(re.findall(r"\$\{((?:KESTRA|POSTGRES)_[A-Z_]+):?\}", re.sub(r"(?m)#.*$", "", text)))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert names == set(re.findall(r"^((?:KESTRA|POSTGRES)_\w+)=", example, re.MULTILINE))

@@ -64,5 +64,5 @@ def test_the_server_configuration_holds_no_secret_itself():
     text = (ROOT / "docker/kestra.yml").read_text(encoding="utf-8")
     secret = [line.strip() for line in text.splitlines() if any(word in line for word in ("password:", "secret-key:"))]
 
-    assert len(secret) == 3
+    assert len(secret) == 4
     assert all(line.split(": ", 1)[1].startswith("${") for line in secret)

@@ -81,8 +81,8 @@ class Container:
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (self.folder / "run/demo/settings.env").write_text(text)
 
-    def start(self, shell: str = "sh", **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(self.folder / "docker/entrypoint.py"), shell, "-c", TELL]
+    def start(self, shell: str = "sh", *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(self.folder / "docker/entrypoint.py"), shell, "-c", TELL, *more]
         base = {"PATH": "/usr/bin:/bin", "HOME": "/home/kestra", "PIPELINE_ROOT": str(self.folder),
                 "DEMO_SETTINGS": str(self.folder / "run/demo/settings.env")}  # fmt: skip
         return subprocess.run(
@@ -180,6 +180,20 @@ def test_no_task_inherits_what_is_the_servers_alone(container: Container) -> Non
     assert json.loads(file.read_text()) == SERVER
     assert file.stat().st_mode & 0o777 == 0o600
     assert seen["MICRONAUT_CONFIG_FILES"] == str(file)
+
+
+def test_servers_apart_need_a_bucket_for_their_files(container: Container) -> None:
+    container.env_file(SERVER | PIPELINE)
+    done = container.start("sh", "executor")
+    assert (done.returncode, done.stderr.count("KESTRA_STORAGE_BUCKET is missing")) == (78, 1)
+    storage = {"KESTRA_STORAGE_BUCKET": "kestra-files", "KESTRA_STORAGE_SECRET_KEY": "of-the-bucket"}
+    container.env_file(SERVER | PIPELINE | storage)
+    assert "AWS_REGION is missing" in container.refused()
+    container.env_file(SERVER | PIPELINE | storage | {"AWS_REGION": "eu-west-1"})
+    seen = container.seen()
+    file = json.loads((container.folder / "dev/shm/server.json").read_text())
+    assert file == SERVER | storage | {"STORAGE_TYPE": "s3"}
+    assert not [name for name in seen if "STORAGE" in name]
 
 
 def test_the_laptop_gives_its_engine_the_same(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
