@@ -113,6 +113,10 @@ class Kestra:
         parts = {name: (None, value) for name, value in inputs.items()}
         return str(self._json("POST", f"executions/{namespace}/{flow}", files=parts)["id"])
 
+    def page(self, namespace: str, flow: str, execution: str) -> str:
+        """A run's page in the UI."""
+        return f"{self._url}/ui/main/executions/{namespace}/{flow}/{execution}"
+
     def states(self, execution: str, seconds: float, pause: float = 2) -> Iterator[str]:
         """An execution's states as they change; the last one is final."""
         deadline = time.monotonic() + seconds

@@ -167,7 +167,7 @@ def _list(names: list[str]) -> str:
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
-def load(url: str, health: str, seconds: float) -> None:
+def load(url: str, health: str | None, seconds: float) -> None:
     """The whole of it; raises ConfigurationError or KestraError."""
     given, wrong = read_settings()
     wrong += [f"{name} is missing in .env" for name in (USER, PASSWORD) if name not in given]
@@ -175,7 +175,8 @@ def load(url: str, health: str, seconds: float) -> None:
         raise ConfigurationError("; ".join(wrong))
     flows, files = read_flows(REPOSITORY / "flows"), read_files(REPOSITORY)
     kestra = Kestra(url, given[USER], given[PASSWORD])
-    kestra.wait(health, seconds)
+    if health:
+        kestra.wait(health, seconds)
     refused, warned = kestra.refusals({f"{flow}.yml": source for flow, source in flows.items()})
     # Kestra warns at a first load that subflows are missing: those that this load brings are not.
     brought = tuple(f"The subflow '{flow}' not found in namespace '{NAMESPACE}'." for flow in flows)
@@ -191,7 +192,7 @@ def load(url: str, health: str, seconds: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--url", required=True, help="of Kestra")
-    parser.add_argument("--health", required=True, help="its management endpoint")
+    parser.add_argument("--health", help="its management endpoint, to wait for; without it Kestra must be up")
     parser.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="for Kestra to be up")
     options = parser.parse_args(argv)
     try:
