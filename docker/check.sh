@@ -80,7 +80,7 @@ EOF
 config_is_quiet() {
   local said
   for file in "$WORK/checkout/.env.example" /dev/null; do
-    for profile in "" demo; do
+    for profile in "" demo cluster; do
       said=$(COMPOSE_PROFILES=$profile docker compose -f "$WORK/checkout/docker-compose.yml" --env-file "$file" config -q 2>&1)
       [ -z "$said" ] || { echo "$said"; return 1; }
     done
@@ -294,7 +294,7 @@ main() {
   base_images
   POSTGRES=first-password-of-check
 
-  check "\`config -q\` says nothing: default and demo, .env.example and an empty .env" config_is_quiet
+  check "\`config -q\` says nothing: default, demo and cluster, .env.example and an empty .env" config_is_quiet
   check "the image builds from hashed requirements" compose build --quiet kestra
   check "the image holds packages only: no code of ours, no .env" image_holds_no_code_of_ours
   check "no .env: Docker names the file and makes no folder" missing_env_file_is_named

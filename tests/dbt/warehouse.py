@@ -82,9 +82,10 @@ def deployed(folder: Path) -> Iterator[Warehouse]:
 
 
 class Dbt:
-    """The project in dbt/, run in this process: dbt is imported and the project parsed once."""
+    """The project in dbt/, or a copy of it, run in this process: dbt is imported and the project parsed once."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, project: Path = ROOT / "dbt") -> None:
+        self._project = str(project)
         self.target = warehouse.folder / "target"
         self._environment = warehouse.environment()
         self._manifest = None
@@ -100,7 +101,7 @@ class Dbt:
             result = runner.invoke(
                 [
                     *arguments,
-                    *("--project-dir", str(ROOT / "dbt"), "--profiles-dir", str(ROOT / "dbt")),
+                    *("--project-dir", self._project, "--profiles-dir", self._project),
                     *("--target-path", str(self.target), "--log-path", str(self.target.parent / "logs")),
                 ]
             )
