@@ -2,9 +2,9 @@
 
     python -m scripts.reconcile --from 2026-11-01 --to 2026-11-07 [--fix]
 
-With `--fix` it mends what it can by itself: a lost object from the backup, missing landing rows by a COPY past
-Snowflake's load memory, missing SILVER rows by landing them again. What needs a run is named in the result; the flow
-`amplitude_reconcile` starts it (a forced export, a dbt build).
+With `--fix` it mends what it can by itself: a lost object from the backup, missing landing rows (also of hours that
+wait for load) by a COPY past Snowflake's load memory, missing SILVER rows by landing them again. What needs a run is
+named in the result; the flow `amplitude_reconcile` starts it (a forced export, a dbt build).
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def differences_of_hour(hour: HourHops) -> list[Difference]:
         step = "Find who wrote it (S3 access log), delete it, then `fix`."
         found.append(Difference(hour.hour, "S3", f"{part.key} has not the size it was put with.", step))
     if hour.state == "uploaded":
-        return [*found, Difference(hour.hour, "RAW", "it waits for load.", f"{run_day} `load` says what is wrong.")]
+        step = f"`fix` copies its parts past the load memory. If it stays: {run_day} `load` says what is wrong."
+        return [*found, Difference(hour.hour, "RAW", "it waits for load.", step, "landing")]
     for key, count in hour.short.items():
         what = f"{count} of {hour.parts[key].rows} rows of {key}: rows were deleted."
         found.append(Difference(hour.hour, "RAW", what, "`fix` copies the part past the load memory.", "landing"))
@@ -203,8 +204,22 @@ def mend(window: Window, found: dict[str, HourHops]) -> list[str]:
         for key, rows in groupby(missing, key=lambda row: row[0]):
             for numbers in batches([row[1] for row in rows], ROWS_PER_STATEMENT):
                 layers.land_again(key, numbers)
+        if since and any(hour.state == "uploaded" for hour in found.values()):
+            mark_loaded(window, found, layers.rows(window, since))
     log.info("mended: %d parts copied, %d rows landed again for SILVER", len(short), len(missing))
     return export
+
+
+def mark_loaded(window: Window, found: dict[str, HourHops], rows: dict[str, int]) -> None:
+    """As `load` does: versions whose parts are complete by now. `rows`: distinct rows of each part in RAW."""
+    ledger = HourLedger(load(BucketSettings))
+    for entry in ledger.entries(window.start.date(), window.end.date()).values():
+        waiting = set(entry.unloaded)
+        for version in found[entry.hour].versions:
+            parts = [part for part in version.manifest.parts if part.key]
+            if version.version in waiting and all(rows.get(part.key) == part.rows for part in parts):
+                ledger.mark_loaded(entry.hour, version.version, sum(part.rows for part in parts))
+                log.info("%s version %d is loaded now", entry.hour, version.version)
 
 
 def restored(window: Window, lost: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -91,6 +92,18 @@ def test_landing_rows_deleted_by_hand_are_copied_past_the_load_memory(stack):
     stack.script(f"delete from {LANDING} where source_file = '{part(stack)}' and source_row <= 3")
     assert stack.compare(fix="true")["build"] == 1
     assert f"1 of 4 rows of {part(stack)}" in stack.text()
+    stack.prove()
+
+
+def test_an_hour_that_the_load_memory_keeps_out_is_copied_past_it_and_marked(stack):
+    """`load` cannot: the pipe and COPY remember the file, so its verdict is red until somebody copies it by force."""
+    marker = s3.ledger_key(f"{DAY}T03", "v0001.loaded.json")
+    stack.bucket.remove(marker)
+    stack.script(f"delete from {LANDING} where source_file = '{part(stack)}'")
+    assert load.run(uploaded=stack.folder / "uploaded.jsonl")["hours_failed"] == 1
+    assert stack.compare(fix="true")["build"] == 1
+    assert f"| {DAY}T03 | RAW | it waits for load." in stack.text()
+    assert json.loads(stack.bucket.objects(marker)[marker])["rows"] == 4
     stack.prove()
 
 
