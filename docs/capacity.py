@@ -15,6 +15,7 @@ from scripts.extract import ASK_FOR
 from scripts.pipeline.backup_store import COPIES, RESERVE
 from scripts.pipeline.export_api import MAX_REQUESTS
 from scripts.pipeline.hours import BYTES_PER_REQUEST, HOUR, HOURS_PER_REQUEST, format_hour, plan_windows
+from scripts.pipeline.prices import BYTES_PER_EVENT, RESUME, SNOWPIPE_CREDITS, WAREHOUSE_CREDITS
 from scripts.pipeline.records import PlanLine
 from scripts.pipeline.settings import PlanSettings
 from scripts.plan import within_limits
@@ -23,8 +24,6 @@ VOLUMES = (1_000, 1_000_000, 100_000_000, 1_000_000_000)  # events a day
 LIMITS = tuple(PlanSettings.model_fields[f"max_{what}_per_run"].default for what in ("hours", "bytes"))  # of a run
 MIDNIGHT = datetime(2026, 9, 24, tzinfo=UTC)  # any day
 
-# A measured day of a website with autocapture: 2,265,781 bytes of JSON, about 960 events.
-BYTES_PER_EVENT = 2361
 # JSON to gzip, of the same traffic at volume (tests/unit/test_capacity.py measures it). A small site has about 11.
 GZIP_RATIO = 15
 # https://amplitude.com/docs/apis/analytics/export: an answer of more is refused with 400. Of what, packed or unpacked
@@ -32,12 +31,6 @@ GZIP_RATIO = 15
 EXPORT_LIMIT = 4_000_000_000
 # https://docs.snowflake.com/en/user-guide/data-load-considerations-prepare: so that files load in parallel
 GOOD_FILE = (100_000_000, 250_000_000)
-# https://docs.snowflake.com/en/release-notes/2025/other/2025-12-08-snowpipe-simplified-pricing: credits a GB, text by
-# its uncompressed size; no charge a file
-SNOWPIPE_CREDITS = 0.0037
-# https://docs.snowflake.com/en/user-guide/warehouses-overview: credits an hour, by the second, at least 60 s a resume
-WAREHOUSE_CREDITS = {"X-Small": 1, "Small": 2, "Medium": 4, "Large": 8, "X-Large": 16}
-RESUME = 60  # seconds
 # https://docs.snowflake.com/en/user-guide/tasks-triggered: a triggered task runs at most so often, unless it is told
 TASK_EVERY = 30  # seconds
 

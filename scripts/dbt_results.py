@@ -33,6 +33,13 @@ _MAX_NAMES = 1500  # characters of one output; all of a task's outputs stay unde
 
 
 def run(*, run_results: Path, manifest: Path | None = None) -> dict[str, int | float | str]:
+    """Tells what `counted` finds, and returns it."""
+    results = counted(run_results, manifest)
+    _tell(results)
+    return results
+
+
+def counted(run_results: Path, manifest: Path | None = None) -> dict[str, int | float | str]:
     """Counts nodes by result. A missing or empty file is not an error: `problem` says that dbt wrote none.
 
     Returns nodes_ok, nodes_warned, nodes_failed, nodes_skipped, rows (of models, where the adapter told), seconds (of
@@ -56,7 +63,7 @@ def run(*, run_results: Path, manifest: Path | None = None) -> dict[str, int | f
         if seconds > slowest[1]:
             slowest = (name, seconds)
     problem = "" if document else "dbt wrote no results: it failed before the first node; see the log of the task build"
-    results: dict[str, int | float | str] = {
+    return {
         **{f"nodes_{kind}": len(found) for kind, found in groups.items()},
         "rows": rows,
         "seconds": round(float(document.get("elapsed_time") or 0), 1),
@@ -64,8 +71,6 @@ def run(*, run_results: Path, manifest: Path | None = None) -> dict[str, int | f
         **{f"{kind}_names": _joined(groups[kind]) for kind in ("failed", "skipped", "warned")},
         "problem": problem,
     }
-    _tell(results)
-    return results
 
 
 def _read(path: Path) -> Mapping[str, Any]:

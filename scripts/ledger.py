@@ -57,15 +57,17 @@ class HourRow:
     problem: str = ""
 
 
-def calendar(ledger: HourLedger, window: Window, now: datetime, latency_hours: int) -> list[HourRow]:
-    """Every hour of the window. Reads each version, so it asks S3 once or more an hour."""
+def calendar(
+    ledger: HourLedger, window: Window, now: datetime, latency_hours: int, *, figures: bool = True
+) -> list[HourRow]:
+    """Every hour of the window. For its figures it reads each version, so it asks S3 once or more an hour."""
     entries = ledger.entries(window.start.date(), window.end.date())
 
     def row(hour: str) -> HourRow:
         entry = entries.get(hour, HourEntry(hour))
         problem = ""
         try:
-            versions = list(ledger.versions(entry))
+            versions = list(ledger.versions(entry)) if figures else []
         except DamagedError as error:
             versions, problem = [], str(error)
         return HourRow(

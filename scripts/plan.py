@@ -68,12 +68,13 @@ class Request:
         if self.start_date:
             return days_window(self.start_date, self.end_date or self.start_date, now)
         if self.replay and self.trigger_date is None and self.interval_label:
-            return _window_of_label(self.interval_label, now)
+            return window_of(self.interval_label, now)
         moment = self.trigger_date or now
         return recent_window(moment) if self.scope == "recent" else day_window(moment.astimezone(UTC).date() - DAY)
 
 
-def _window_of_label(label: str, now: datetime) -> Window | None:
+def window_of(label: str, now: datetime) -> Window | None:
+    """What `interval_of` wrote."""
     if label == "none":
         return None
     first, _, last = label.partition("..")

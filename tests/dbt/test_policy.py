@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlglot
+import yaml
 from sqlglot import exp
 
 from dbt_dev.docs import dictionary
@@ -123,3 +127,18 @@ def test_state_modified_selects_nothing_in_another_environment(built: Built, tmp
     other.parse(SNOWFLAKE_DATABASE="OTHER")
     found = other("ls", "--select", "state:modified", "--state", str(tmp_path), SNOWFLAKE_DATABASE="OTHER").result
     assert found == []
+
+
+@pytest.mark.parametrize("zone", ["Europe/London", "America/Los_Angeles"])
+def test_the_days_on_which_clocks_change_are_those_of_the_time_zone_database(zone: str):
+    """What dbt's unit tests expect of `daily_engagement` there: each session on one local day, none lost or doubled."""
+    file = ROOT / "dbt/models/marts/amplitude/_amplitude__unit_tests.yml"
+    tests = yaml.safe_load(file.read_text(encoding="utf-8"))["unit_tests"]
+    (test,) = [each for each in tests if each.get("overrides", {}).get("env_vars") == {"REPORTING_TIMEZONE": zone}]
+    rows = list(csv.DictReader(test["given"][0]["rows"].splitlines()))
+    starts = [datetime.fromisoformat(row["started_at"]).replace(tzinfo=UTC).astimezone(ZoneInfo(zone)) for row in rows]
+    assert len({start.utcoffset() for start in starts}) == 2
+    assert len({start.replace(tzinfo=None) for start in starts}) < len(starts)  # some wall times come twice
+    days = Counter(start.date().isoformat() for start in starts)
+    expected = {row["engagement_date"]: row["sessions"] for row in test["expect"]["rows"]}
+    assert expected == days

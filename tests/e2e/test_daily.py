@@ -65,6 +65,34 @@ def test_the_first_run_is_labelled_and_its_outputs_are_small(
     assert all(len(json.dumps(task.get("outputs") or {})) < 10_000 for task in tasks)
 
 
+def test_the_report_tells_the_hours_of_the_day_and_its_visitors(
+    pipeline: Pipeline, laptop: Laptop, day: str, served: dict[str, set[str]]
+) -> None:
+    execution = laptop.demos[0]["executions"]["amplitude_daily"]
+    stored = laptop.state.glob(f"kestra/storage/main/**/{execution}/tasks/report/**/*")
+    files = {file.suffix: file for file in stored if file.is_file()}
+    assert files[".png"].read_bytes().startswith(b"\x89PNG")
+    text = files[".md"].read_text(encoding="utf-8")
+    assert "24 of 24 hours are done." in text
+    letters = "".join("L" if uuids else "e" for uuids in served.values())
+    assert f"{day}  {letters}  {sum(len(uuids) for uuids in served.values()):>12,}" in text
+    ((visitors, sessions),) = pipeline.sql(
+        f"select visitors, sessions from marts.daily_engagement where engagement_date = '{day}'"
+    )
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {day} | {visitors:,} | ")]
+    assert row.split(" | ")[3] == f"{sessions:,}"
+    assert "not asked" not in text
+    signs = "is_repeated_click or is_page_return or is_loop or is_missing_page or is_dead_end"
+    pages = pipeline.sql(
+        "select page_url, count(distinct session_key) from marts.detecting_website_issues"
+        f" where event_time::date = '{day}' and not is_suspected_bot and ({signs})"
+        " group by page_url order by count(*) desc, page_url limit 10"
+    )
+    assert pages
+    for page, stuck in pages:
+        assert re.search(rf"\| {re.escape(page)} \| .* \| {stuck} \|", text)
+
+
 def test_the_metrics_are_those_of_the_documented_table(laptop: Laptop) -> None:
     documented: dict[str, set[str]] = {}
     task = ""
