@@ -1,4 +1,4 @@
-"""The commands of docs/runbook.md, taken from the page, on the stack as the runs before have left it."""
+"""The commands of docs/runbook.md and README, taken from the pages, on the stack as the runs before have left it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.conftest import Laptop
 from tests.e2e.pipeline import Pipeline
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-PAGE = commands("docs/runbook.md")
+PAGE = commands("docs/runbook.md") + commands("README.md")
 SCRIPTS = [
     command
     for command in PAGE
@@ -45,7 +45,7 @@ def test_a_command_of_the_runbook_ends_well(on_call: Pipeline, laptop: Laptop, c
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_statement_of_the_runbook_is_taken(on_call: Pipeline, statement: str) -> None:
-    assert on_call.sql(statement)
+    assert isinstance(on_call.sql(statement), list)
 
 
 def test_rows_that_somebody_deleted_come_back_by_the_statements_of_the_runbook(

@@ -16,6 +16,7 @@ RUN_BY = {
     "python -m scripts.ledger quarantine": ("tests/unit/test_ledger_quarantine.py", "quarantine"),
     "python -m scripts.": ON_CALL,
     "select system$pipe_status": ON_CALL,
+    "select * from ops.": ON_CALL,
     "alter pipe": ON_CALL,
     "show tasks": ON_CALL,
     "delete from": ON_CALL,
@@ -39,6 +40,7 @@ RUN_BY = {
 NOT_RUN = {
     "make test": "is the suite itself",
     "make bench": "measures; its programs are in tests/bench",
+    "make audit": "asks a public service",
     "make clean": "takes away the environment that the tests run in",
     "sudo apt-get": "a package manager's",
     "brew": "a package manager's",
