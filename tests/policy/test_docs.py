@@ -60,3 +60,23 @@ def test_objects_that_pages_name_exist() -> None:
             assert name.lower() in known.replace("{{ database }}", "amplitude").replace(
                 "{{ warehouse }}", "amplitude_wh"
             ), f"{page.name} names {name}"
+
+
+def test_the_readme_lists_every_flow_and_folder_that_is_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| flow | does | runs |")[1]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(listed) == sorted(file.stem for file in (ROOT / "flows").glob("*.yml"))
+    where = readme.split("### What is where")[1].split("| flow |")[0]
+    paths = re.findall(
+        r"`([^`]+)`", "\n".join(line.split("|")[1] for line in where.splitlines() if line.count("|") > 2)
+    )
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert {f"{name}/" for name in ("flows", "scripts", "snowflake", "dbt", "docker", "local", "docs")} <= {*paths}
+
+
+def test_the_newest_version_has_its_line() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version
+    table = (ROOT / "docs/upgrading.md").read_text(encoding="utf-8").split("| version | change | what to do |")[1]
+    assert re.findall(r"^\| ([\d.]+) \|", table, re.MULTILINE)[0] == version[1]
