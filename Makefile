@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 DAYS ?= 1
+UNREACHED := echo "The Python environment could not be made; the reason stands above. When it is the network: check it, or \
+say where to go by HTTPS_PROXY, or by PIP_INDEX_URL and UV_DEFAULT_INDEX for a registry of your own. When the disk is full: free \
+some space. Then run make again." >&2; exit 1
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -57,11 +60,11 @@ lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
 	  echo "This needs Python 3.11, 3.12 or 3.13 with venv: install one, or say where: make PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; fi; \
 	echo "Python environment in .venv (the first time takes a minute)"; \
-	$$python -m venv .venv && $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
+	{ $$python -m venv .venv && $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt; } || { $(UNREACHED); }
 	@touch $@
 
 .venv/%.stamp: requirements/%.txt .venv/uv.stamp
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $< || { $(UNREACHED); }
 	@touch $@
 
 .PHONY: help demo test test-scenarios bench up down lint audit docs clean lock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import snowflake.connector
 
 from local import demo, progress, session, sql, stack
-from local.java import ensure_engine
+from local.java import FREE_SPACE, ensure_engine
 
 RUNS = stack.STATE / "runs"
 DOWN = "down: `python -m local up` starts it; `run` and `demo` start what they need"
@@ -28,9 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(options.do(options))
     except (*session.FAILURES, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        text = f"the disk is full ({error}). {FREE_SPACE}" if full else str(error)
+        sys.stderr.write(f"{text}\n")
         if getattr(options, "json", False):
-            print(json.dumps({"error": str(error)}))
+            print(json.dumps({"error": text}))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")

@@ -34,6 +34,9 @@ INSTALL = (
     f"Install a JDK of version {OLDEST_JDK} or newer (Temurin 21 or 25, for one: https://adoptium.net) and Maven "
     "(https://maven.apache.org), or set JAVA_HOME to a JDK that is already there."
 )
+NO_REPOSITORY = re.compile(r"Could not (transfer|find) artifact|UnknownHostException|Could not resolve dependencies")
+FREE_SPACE = "Free some space (`make clean` removes what the laptop stack holds) and run it again."
+LINE = 600  # characters shown of one
 JDK_FOLDERS = (
     (Path("/usr/lib/jvm"), "*"),
     (Path("/Library/Java/JavaVirtualMachines"), "*/Contents/Home"),
@@ -172,6 +175,19 @@ def _build(home: Path) -> None:
         check=False,
     )
     if result.returncode:
-        said = "\n".join((result.stdout + result.stderr).strip().splitlines()[-30:])
-        message = f"Maven could not build {ENGINE_DIR} (the first build needs a Maven repository):\n{said}"
-        raise BuildError(message)
+        raise BuildError(_why(result.stdout + result.stderr))
+
+
+def _why(said: str) -> str:
+    """What Maven's words mean, if they are known; else the words themselves."""
+    first = next((line for line in said.splitlines() if NO_REPOSITORY.search(line)), "")
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        return f"the disk is full: Maven could not build {ENGINE_DIR}. {FREE_SPACE}"
+    if first:
+        return (
+            "Maven cannot get the engine's parts, which the first build needs: check the network. Behind a proxy, or "
+            "with a repository of your company's, Maven reads ~/.m2/settings.xml and no HTTPS_PROXY. Then run it "
+            "again. Its words:\n"
+            f"{first.strip()[:LINE]}"
+        )
+    return f"Maven could not build {ENGINE_DIR}:\n" + "\n".join(said.strip().splitlines()[-30:])

@@ -114,9 +114,21 @@ class Server:
         """The port that it serves on."""
         line = _pipe(self._process.stdout).readline()
         if not line:
-            message = f"the local {self.name} did not start (code {self._process.wait()}): see {self.log}"
-            raise StackError(message)
+            code = self._process.wait()
+            raise StackError(
+                f"the local {self.name} did not start: {self._last_words() or f'code {code}'} ({self.log})"
+            )
         return int(json.loads(line)["port"])
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else ""
+        if "Address already in use" in said or "is in use by another program" in said:
+            port = PORTS[self.name]
+            return (
+                f"port {port} is in use on this machine: stop what serves on it (`ss -ltnp 'sport = :{port}'` shows it)"
+            )
+        return said
 
     def stop(self) -> None:
         _pipe(self._process.stdin).close()

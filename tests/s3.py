@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -55,6 +56,11 @@ class S3:
     @property
     def bucket(self) -> Any:
         return s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET]
+
+    def client(self, service: str = "s3") -> Any:
+        return boto3.client(
+            service, endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         return {key: stored.value for key, stored in self.bucket.keys.items() if key.startswith(prefix)}

@@ -1,12 +1,17 @@
-"""GRANT and REVOKE, SHOW GRANTS. What the grants allow is checked in privileges.py."""
+"""Logins, GRANT and REVOKE, SHOW GRANTS. What the grants allow is checked in privileges.py."""
 
 from __future__ import annotations
+
+from base64 import b64decode
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from local.snowflake import lexer
 from local.snowflake.catalog import Name, label
 from local.snowflake.errors import SnowflakeError, compilation, no_such_session_object, not_found, unsupported
 from local.snowflake.lexer import Reader
-from local.snowflake.privileges import SYSTEM_ROLES
+from local.snowflake.privileges import SYSTEM_ROLES, roles_of_user
 from local.snowflake.results import SHOW, Result, rows_result, status
 from local.snowflake.session import Session
 
@@ -30,18 +35,47 @@ _PRIVILEGES = {
 
 
 def can_use_role(session: Session, role: str) -> str:
-    """The role, if it exists. A role that is not granted to the user is let through: there is no password either."""
+    """The role, if it exists and may be taken."""
     if not _is_role(session, role):
         raise no_such_session_object()
+    if public_keys(session) and role not in roles_of_user(session):
+        hint = "Specify another role to activate."
+        message = f"SQL access control error:\nRequested role '{role}' is not assigned to the executing user. {hint}"
+        raise SnowflakeError(3013, message, "42501")
     return role
 
 
-def check_login_role(session: Session) -> None:
-    """A login with a role that does not exist is refused, as in an account."""
+def check_login(session: Session, token: str | None) -> None:
+    """As in an account: the key pair of a user who has a public key, then the role. Any other user is let through, and
+    may take any role: here there is no password either.
+    """
+    keys = public_keys(session)
+    if keys and not token:
+        raise SnowflakeError(390100, "Incorrect username or password was specified.", "08001")
+    if keys and not any(_signed(str(token), key) for key in keys):
+        raise SnowflakeError(390144, "JWT token is invalid.", "08001")
+    hint = "Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC."
     if not _is_role(session, session.role):
         message = f"Role '{session.role}' specified in the connect string does not exist or not authorized."
-        hint = "Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC."
         raise SnowflakeError(390189, f"{message} {hint}", "08004")
+    if keys and session.role not in roles_of_user(session):
+        message = f"Role '{session.role}' specified in the connect string is not granted to this user."
+        raise SnowflakeError(390186, f"{message} {hint}", "08004")
+
+
+def public_keys(session: Session) -> list[str]:
+    """Of the session's user: base64 of DER, as in RSA_PUBLIC_KEY."""
+    options = (session.catalog.get("USER", ("", "", session.user)) or {"options": {}})["options"]
+    return [str(options[name]) for name in ("RSA_PUBLIC_KEY", "RSA_PUBLIC_KEY_2") if options.get(name)]
+
+
+def _signed(token: str, public_key: str) -> bool:
+    key = load_der_public_key(b64decode(public_key))
+    try:
+        jwt.decode(token, key, algorithms=["RS256"])  # type: ignore[arg-type]  # RSA, as the connector's pairs
+    except (jwt.InvalidTokenError, ValueError):
+        return False
+    return True
 
 
 def _is_role(session: Session, role: str) -> bool:

@@ -17,6 +17,7 @@ import duckdb
 from local.snowflake.catalog import Catalog, Name, quoted, text
 from local.snowflake.errors import SnowflakeError, not_found
 from local.snowflake.macros import macros_ddl, prepare_database_ddl
+from local.snowflake.privileges import warehouse_for
 from local.snowflake.results import Result
 from local.snowflake.session import Query, Session
 from local.snowflake.storage import Storage
@@ -140,7 +141,7 @@ class Account:
         session.secondary_roles = known["options"].get("DEFAULT_SECONDARY_ROLES") != []
         session.role = role or str(known["options"].get("DEFAULT_ROLE", "ACCOUNTADMIN")).upper()
         wanted = warehouse or str(known["options"].get("DEFAULT_WAREHOUSE", "")).upper()
-        session.warehouse = wanted or None
+        session.warehouse = warehouse_for(session, wanted)
         try:
             session.use(database, schema)
         except SnowflakeError:

@@ -188,6 +188,8 @@ def status_text(session: Session, name: Name) -> str:
     file, last = session.meta.execute(sql, [".".join(name)]).fetchall()[0]
     if properties["auto_ingest"]:
         found |= {"notificationChannelName": properties["notification_channel"], "numOutstandingMessagesOnChannel": 0}
+    if forwarded := properties.get("forwarded"):
+        found |= {"lastReceivedMessageTimestamp": forwarded, "lastForwardedMessageTimestamp": forwarded}
     if last is not None:
         found |= {"lastIngestedTimestamp": last.isoformat(), "lastIngestedFilePath": file.split("/", 3)[3]}
     if failure:
@@ -261,6 +263,8 @@ class PipeWorker(threading.Thread):
         ]
         _queue(session, name, new)
         seen.update(new)
+        if new:
+            session.catalog.change("PIPE", name, forwarded=utc_now().isoformat())
 
     def _load_queued(self, session: Session, name: Name, properties: Properties) -> None:
         statement = parse_copy(session, Reader(properties["definition"]))

@@ -1,7 +1,7 @@
 """What a session's roles may do. Grants are those of access.py; ACCOUNTADMIN and an object's owner may do all.
 
 Checked: reading and changing tables and views, streams, stages, pipes, tasks and procedures, USAGE on their database
-and schema, CREATE in a schema. Not checked: account objects, and whether a role is granted to the user who takes it.
+and schema, CREATE in a schema. Not checked: account objects.
 """
 
 from __future__ import annotations
@@ -55,6 +55,20 @@ def roles_of(session: Session, *, primary_only: bool = False) -> set[str]:
         known = session.catalog.get("USER", ("", "", session.user)) is not None
         roles |= granted.get(f"user {session.user}", set()) if known else {"ACCOUNTADMIN"}
     return _closure(granted, roles)
+
+
+def roles_of_user(session: Session) -> set[str]:
+    """All that the session's user was granted, with what it inherits."""
+    _, granted = session.catalog.derived(_build)
+    return _closure(granted, granted.get(f"user {session.user}", set()))
+
+
+def warehouse_for(session: Session, name: str) -> str | None:
+    """The warehouse, if it is there and the session's roles may use it: a login is not refused for its sake."""
+    roles = roles_of(session)
+    there = session.catalog.get("WAREHOUSE", ("", "", name)) is not None
+    may = "ACCOUNTADMIN" in roles or _held(session, "WAREHOUSE", ("", "", name), roles) & {"USAGE", "OWNERSHIP", "ALL"}
+    return name if there and may else None
 
 
 def _held(session: Session, kind: str, name: Name, roles: set[str]) -> set[str]:

@@ -6,6 +6,7 @@ from local.snowflake import procedures
 from local.snowflake.access import can_use_role
 from local.snowflake.errors import SnowflakeError, no_such_session_object
 from local.snowflake.lexer import Reader
+from local.snowflake.privileges import warehouse_for
 from local.snowflake.results import TRANSACTION, USE, Result, status
 from local.snowflake.session import Session
 
@@ -23,9 +24,9 @@ def use(session: Session, reader: Reader) -> Result:
         session.use_role(can_use_role(session, reader.identifier()))
     elif reader.take("WAREHOUSE"):
         name = reader.identifier()
-        if session.catalog.get("WAREHOUSE", ("", "", name)) is None:
+        session.warehouse = warehouse_for(session, name)
+        if session.warehouse is None:
             raise no_such_session_object()
-        session.warehouse = name
     elif reader.take("SECONDARY"):
         reader.need("ROLES")
         session.secondary_roles = not reader.take("NONE")

@@ -46,9 +46,12 @@ def locate(session: Session, reference: str, file_format: lexer.Option | None = 
     privileges.need(session, "STAGE", name, "USAGE", "READ")
     integration = stage.get("storage_integration")
     if integration:
-        options = session.catalog.need("INTEGRATION", ("", "", integration))["options"]
+        properties = session.catalog.need("INTEGRATION", ("", "", integration))
+        options = properties["options"]
         if not options.get("ENABLED"):
             raise SnowflakeError(3129, f"Integration '{integration}' is not enabled.", "42501")
+        if role := options.get("STORAGE_AWS_ROLE_ARN"):
+            session.account.storage.take_on(str(role), properties["principal"], properties["external_id"])
     bucket, _, prefix = str(stage["url"]).split("://", 1)[1].partition("/")
     chosen = _file_format(session, file_format if file_format is not None else stage.get("file_format") or {}, name)
     return Location(name, bucket, prefix, prefix + (found[2] or ""), chosen)

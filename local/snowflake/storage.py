@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.snowflake.errors import SnowflakeError
+
+CREDENTIAL_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Storage:
         for left_over in scratch.iterdir():
             left_over.unlink()  # of a killed run
         self.s3 = self._client("s3")
+        self._taken_on: dict[tuple[str, str, str], float] = {}  # until when
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
         return boto3.client(  # type: ignore[call-overload]
@@ -49,6 +53,28 @@ class Storage:
             aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "local"),
             config=Config(connect_timeout=5, read_timeout=60, s3={"addressing_style": "path"}),
         )
+
+    def take_on(self, role: str, principal: str, external_id: str) -> None:
+        """AssumeRole, by the trust policy of the role. One that the stand-in for AWS does not hold is taken on unasked.
+
+        Like an account it goes on with what it was given for a while after the policy has changed.
+        """
+        asked = (role, principal, external_id)
+        if self._taken_on.get(asked, 0) > time.monotonic():
+            return
+        if (trust := self._trust(role)) and not any(_lets_in(each, principal, external_id) for each in trust):
+            message = f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role}"
+            raise SnowflakeError(3167, f"Error assuming AWS_ROLE:\n{message}", "42601")
+        self._taken_on[asked] = time.monotonic() + CREDENTIAL_SECONDS
+
+    def _trust(self, role: str) -> list[dict[str, Any]]:
+        if not self._endpoint:
+            return []
+        try:
+            found = self._client("iam").get_role(RoleName=role.rsplit("/", 1)[-1])
+        except (BotoCoreError, ClientError):
+            return []
+        return list(found["Role"]["AssumeRolePolicyDocument"]["Statement"])
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """Objects whose key begins with prefix, in key order."""
@@ -79,3 +105,10 @@ class Storage:
             Path(name).unlink(missing_ok=True)
             raise SnowflakeError(91016, f"Remote file '{stored.url}' cannot be read: {error}", "22000") from error
         return Path(name)
+
+
+def _lets_in(statement: dict[str, Any], principal: str, external_id: str) -> bool:
+    """A statement of a trust policy."""
+    wanted = statement.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId", external_id)
+    who = (statement["Effect"], statement["Action"], statement["Principal"].get("AWS"))
+    return who == ("Allow", "sts:AssumeRole", principal) and bool(wanted == external_id)

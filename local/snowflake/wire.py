@@ -81,8 +81,7 @@ class Wire:
         names = [_name(query.get(key)) for key in ("databaseName", "schemaName", "roleName", "warehouse")]
         loop = asyncio.get_running_loop()
         try:
-            parameters = data.get("SESSION_PARAMETERS") or {}
-            session = await loop.run_in_executor(self._pool, self._open, user, names, parameters)
+            session = await loop.run_in_executor(self._pool, self._open, user, names, data)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client needs an answer
             return _failure(convert(error))
         token = secrets.token_urlsafe(32)
@@ -108,11 +107,11 @@ class Wire:
             }
         )
 
-    def _open(self, user: str, names: list[str | None], parameters: Json) -> Session:
+    def _open(self, user: str, names: list[str | None], data: Json) -> Session:
         session = self._account.login(user, *names)
         try:
-            access.check_login_role(session)
-            for name, value in parameters.items():
+            access.check_login(session, data.get("TOKEN"))
+            for name, value in (data.get("SESSION_PARAMETERS") or {}).items():
                 if name in {"QUERY_TAG", "TIMEZONE", "STATEMENT_TIMEOUT_IN_SECONDS"}:
                     session.set_parameter(name, value)
         except SnowflakeError:

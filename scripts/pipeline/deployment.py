@@ -73,10 +73,19 @@ def pipe_state(session: Warehouse, name: str) -> str:
 def problems(session: Warehouse, settings: DeploySettings, texts: Iterable[str]) -> list[str]:
     """What is not as the scripts of scope `database` (rendered `texts`) say."""
     statements = [statement for text in texts for statement in split_sql_statements(text)]
+    return missing(session, settings, statements) or stopped(session, settings, statements)
+
+
+def missing(session: Warehouse, settings: DeploySettings, statements: list[str]) -> list[str]:
+    """Objects and grants that the statements make and that are not there."""
     created = _created(statements, settings.snowflake_database)
-    found = [*_missing_objects(session, settings, created), *_missing_grants(session, statements)]
-    if found:
-        return found
+    return [*_missing_objects(session, settings, created), *_missing_grants(session, statements)]
+
+
+def stopped(session: Warehouse, settings: DeploySettings, statements: list[str]) -> list[str]:
+    """Of the pipe, streams and tasks that the statements make, those that do not run."""
+    created = _created(statements, settings.snowflake_database)
+    found = []
     database, schema = settings.snowflake_database, settings.raw_schema
     if "pipe" in created:
         state = pipe_state(session, f"{database}.{schema}.{PIPE}")

@@ -12,7 +12,8 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -96,10 +97,10 @@ class ExportClient:
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._base = (settings.amp_base_url or HOSTS[settings.amp_region]).rstrip("/")
-        if "://" not in self._base:
-            self._base = f"https://{self._base}"
-        self._host = _host(self._base)
+        self.base = (settings.amp_base_url or HOSTS[settings.amp_region]).rstrip("/")
+        if "://" not in self.base:
+            self.base = f"https://{self.base}"
+        self._host = _host(self.base)
         self._where = f"project {settings.amp_project_id} at {self._host}"
         self._room = room
         self._patience = patience
@@ -140,26 +141,24 @@ class ExportClient:
             after = self._patience.backoff * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311
         return min(after, self._patience.longest_wait)
 
+    def project_of(self, window: Window) -> int | None:
+        """The project whose archive the keys open, by the name of its first member: no more of it is read. None: there
+        is no data. Raises as `export`, and does not try again.
+        """
+        with self._answered(window) as response:
+            head = b"" if response.status_code == 404 else response.raw.read(64, decode_content=True)
+        if not head:
+            return None
+        found = re.match(rb"PK\x03\x04.{26}(\d+)/", head, re.DOTALL)  # a ZIP's first header has 30 bytes, then the name
+        if found is None:
+            raise DamagedError(f"{self._where} answered 200 with {_kind(head)}, not an archive of a project.")
+        return int(found[1])
+
     def _ask(self, window: Window, target: Path) -> Answer:
-        self.counts["requests"] += 1
         started = self._clock()
-        try:
-            with self._session.get(
-                f"{self._base}/api/2/export",
-                params={"start": f"{window.start:%Y%m%dT%H}", "end": f"{window.end:%Y%m%dT%H}"},
-                stream=True,
-                timeout=(self._patience.connect, self._patience.read),
-                allow_redirects=False,
-            ) as response:
-                if response.status_code not in {200, 404}:
-                    raise self._refusal(window, response)
-                size = self._download(window, response, target, started) if response.status_code == 200 else 0
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            problem = f"{self._where}: the connection failed ({_cause(error)})."
-            if isinstance(error, requests.ConnectionError):  # nobody there: asking for less would not help
-                raise _LaterError(problem) from None
-            raise RetriableError(problem) from None
-        server_time = _http_date(response.headers.get("Date"))
+        with self._answered(window) as response:
+            size = self._download(window, response, target, started) if response.status_code == 200 else 0
+        server_time = http_date(response.headers.get("Date"))
         return Answer(
             window_start=f"{window.start:%Y-%m-%dT%H}",
             window_end=f"{window.end:%Y-%m-%dT%H}",
@@ -170,6 +169,27 @@ class ExportClient:
             headers={name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers},
             bytes=size,
         )
+
+    @contextmanager
+    def _answered(self, window: Window) -> Iterator[requests.Response]:
+        """Asks for a window: an answer of status 200 or 404, its body not yet read."""
+        self.counts["requests"] += 1
+        try:
+            with self._session.get(
+                f"{self.base}/api/2/export",
+                params={"start": f"{window.start:%Y%m%dT%H}", "end": f"{window.end:%Y%m%dT%H}"},
+                stream=True,
+                timeout=(self._patience.connect, self._patience.read),
+                allow_redirects=False,
+            ) as response:
+                if response.status_code not in {200, 404}:
+                    raise self._refusal(window, response)
+                yield response
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            problem = f"{self._where}: the connection failed ({_cause(error)})."
+            if isinstance(error, requests.ConnectionError):  # nobody there: asking for less would not help
+                raise _LaterError(problem) from None
+            raise RetriableError(problem) from None
 
     def _download(self, window: Window, response: requests.Response, target: Path, started: float) -> int:
         """Streams the body to `target`; returns its size. Raises DamagedError if it is cut or not a ZIP."""
@@ -223,13 +243,14 @@ def _retry_after(response: requests.Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}", value):
         return float(value)
-    moment = _http_date(value)
+    moment = http_date(value)
     if moment is None:
         return None
-    return (moment - (_http_date(response.headers.get("Date")) or datetime.now(UTC))).total_seconds()
+    return (moment - (http_date(response.headers.get("Date")) or datetime.now(UTC))).total_seconds()
 
 
-def _http_date(value: str | None) -> datetime | None:
+def http_date(value: str | None) -> datetime | None:
+    """A Date header's moment."""
     try:
         moment = parsedate_to_datetime(value or "")
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

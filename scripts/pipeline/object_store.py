@@ -74,6 +74,7 @@ class ObjectStore:
         if settings.aws_endpoint_url_s3:
             self._where += f" at {settings.aws_endpoint_url_s3.rpartition('@')[2]}"  # no user and password of it
         self._client = _client(settings)
+        self.endpoint: str = self._client.meta.endpoint_url
         self._encryption = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.aws_kms_key_id}
             if settings.aws_kms_key_id

@@ -226,14 +226,19 @@ def _words(kind: str, message: str) -> str:
     return ours if ours != message else message[0].lower() + message[1:]
 
 
-def load(kind: type[S]) -> S:
-    """Reads one group of settings. Raises ConfigurationError that names every missing or malformed one, no values."""
+def read(kind: type[S]) -> tuple[S | None, list[str]]:
+    """One group of settings, and what is wrong with it or with `.env`, without values. None: it cannot be made."""
     given, wrong = env_file.read()
     try:
-        settings = kind(**{name: given[name.upper()] for name in kind.model_fields if name.upper() in given})
+        return kind(**{name: given[name.upper()] for name in kind.model_fields if name.upper() in given}), wrong
     except ValidationError as error:
-        wrong += problems(error)
-    if wrong:
+        return None, wrong + problems(error)
+
+
+def load(kind: type[S]) -> S:
+    """Reads one group of settings. Raises ConfigurationError that names every missing or malformed one, no values."""
+    settings, wrong = read(kind)
+    if settings is None or wrong:
         message = f"settings: {'; '.join(wrong)}. Set them in .env (see .env.example) and start again."
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(message)
     return settings

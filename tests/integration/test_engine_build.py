@@ -153,3 +153,22 @@ def test_an_archive_that_cannot_be_made_is_tried_once_and_the_engine_starts_with
 
     assert not builds[0].archive.exists()
     assert len(calls.read_text().splitlines()) == 1
+
+
+# Lines of Maven 3.8 behind a proxy that refuses, without a name server, and on a full disk.
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("[ERROR] Could not transfer artifact io.kestra:platform:pom:1.3.31 from/to central", "check the network"),
+        ("[ERROR] Failed to execute goal: java.net.UnknownHostException: repo.example.test", "check the network"),
+        ("[ERROR] Failed to execute goal … /target/lib/x.jar: No space left on device", "the disk is full"),
+    ],
+)
+def test_no_network_and_a_full_disk_are_said_in_a_sentence(machine: Path, said: str, meant: str):
+    jdk(machine / "jvm/25", "25")
+    (machine / "bin/mvn").write_text(f'#!/bin/sh\necho "{said}"\nexit 1\n')
+    (machine / "bin/mvn").chmod(0o755)
+    with pytest.raises(BuildError, match=meant) as error:
+        ensure_engine()
+    assert "run it again" in str(error.value)
+    assert "~/.m2/settings.xml" in str(error.value) or meant == "the disk is full"

@@ -185,9 +185,9 @@ def test_a_slow_window_of_several_hours_is_split_and_a_slow_hour_is_not(server, 
 
 def test_regions_are_the_documented_hosts():
     assert HOSTS == {"eu": "https://analytics.eu.amplitude.com", "us": "https://amplitude.com"}
-    assert ExportClient(settings(None, amp_region="us"), print)._base == "https://amplitude.com"
-    assert ExportClient(settings(None), print)._base == "https://analytics.eu.amplitude.com"
-    assert ExportClient(settings("proxy.example.test/"), print)._base == "https://proxy.example.test"
+    assert ExportClient(settings(None, amp_region="us"), print).base == "https://amplitude.com"
+    assert ExportClient(settings(None), print).base == "https://analytics.eu.amplitude.com"
+    assert ExportClient(settings("proxy.example.test/"), print).base == "https://proxy.example.test"
 
 
 def test_keys_may_hold_any_character(tmp_path, monkeypatch):
