@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -98,3 +99,19 @@ def test_masking_covers_what_is_personal_in_silver() -> None:
     for path in texts("snowflake/enterprise", endings=(".sql",)):
         masked |= set(re.findall(r'modify column "?(\w+)"? set masking', path.read_text(encoding="utf-8")))
     assert masked >= PERSONAL - {"adid", "idfa"}
+
+
+def test_no_input_is_encrypted_by_the_key_that_may_be_changed() -> None:
+    """docs/security.md, rotation: KESTRA_ENCRYPTION_KEY encrypts nothing of ours."""
+    for path in texts("flows"):
+        assert "type: SECRET" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_no_policy_lets_the_pipeline_or_snowflake_delete() -> None:
+    allowed = set()
+    for path in sorted((ROOT / "docs/aws").glob("*-policy.json")):
+        for statement in json.loads(path.read_text(encoding="utf-8"))["Statement"]:
+            actions = statement["Action"]
+            allowed |= {actions} if isinstance(actions, str) else set(actions)
+    assert allowed
+    assert {action for action in allowed if re.search(r"Delete|Put\w*Policy|Acl|\*", action)} == set()
