@@ -94,7 +94,7 @@ def test_b03_late_events_make_version_2_and_are_counted(bucket, ledger, send):
     before = [f"u{n}" for n in range(10)]
     send(before)
     counts, lines = send([*before, "late1", "late2", "late3"], action="export", version=1)
-    assert (counts["versions"], counts["events_new"], counts["events_gone"]) == (1, 3, 0)
+    assert (counts["versions"], counts["events_new"], counts["events_late"], counts["events_gone"]) == (1, 3, 3, 0)
     version = ledger.read(HOUR, 2)
     everything = [*before, "late1", "late2", "late3"]
     assert (version.new, version.union_uuids, version.union_digest) == (3, 13, s3.digest(everything))
