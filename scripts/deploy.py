@@ -285,7 +285,8 @@ def apply(scope: Scope, settings: DeploySettings, history: str, ran: list[Deploy
             statement = " ".join(line for line in lines if line and not line.startswith("--"))
             message = (
                 f"{_path(error.script_path)} statement {session.number} ({statement[:120].rstrip()}) failed: "
-                f"{' '.join(error.error_message.split())} Mend it and deploy again; what ran before it stays."
+                f"{' '.join(error.error_message.split())}{warehouse.advice(error.error_message)}"
+                " Mend it and deploy again; what ran before it stays."
             )
             raise ConfigurationError(message) from None
         finally:

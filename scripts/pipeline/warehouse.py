@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +162,13 @@ def _typed(error: sf.Error) -> PipelineError:
         return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")
     message = f"Snowflake did not answer as it should: {type(error).__name__}, {where}. Replay the run later."
     return RetriableError(message)
+
+
+def advice(text: str) -> str:
+    """What to do about an error in the connector's own words (`003167 (42601): …`), as a sentence; "" when unknown."""
+    found = re.search(r"\b(\d{6}) \(\w{5}\)", text)
+    known = _CONFIGURATION.get(int(found[1])) if found else None
+    return f" {known[0].upper()}{known[1:]}." if known else ""
 
 
 def _login_advice(code: int) -> str:

@@ -124,6 +124,22 @@ def test_failing_statement_is_named_with_its_file_and_what_ran_stays(own_scripts
     assert snowflake_server.rows(fresh, f"show tables like 'A' in schema {fresh}.one") != []
 
 
+def test_a_trust_policy_that_lets_nobody_in_is_told_with_the_step(own_scripts, fresh, s3_server, tmp_path):
+    """The first statement that makes Snowflake take on the AWS role is the pipe's."""
+    trust = (ROOT / "docs/aws/snowflake-trust-policy.json").read_text()
+    s3_server.client("iam").create_role(RoleName="deploy", AssumeRolePolicyDocument=trust)
+    (own_scripts / "V1.0.1__pipe.sql").write_text(
+        f"""create storage integration {fresh}_s3 type = external_stage storage_provider = 'S3' enabled = true
+    storage_aws_role_arn = 'arn:aws:iam::111122223333:role/deploy' storage_allowed_locations = ('s3://events-test/t/');
+create stage one.st url = 's3://events-test/t/' storage_integration = {fresh}_s3 file_format = (type = json);
+create table one.landed (v variant);
+create pipe one.p auto_ingest = true as copy into one.landed from @one.st;
+"""
+    )
+    with pytest.raises(ConfigurationError, match=r"statement 4 \(create pipe.*Error assuming AWS_ROLE.*step 4\)"):
+        run_deploy(tmp_path, "database")
+
+
 def test_mended_script_runs_whole_again(own_scripts, fresh, tmp_path):
     script = own_scripts / "V1.0.1__second.sql"
     script.write_text("create table if not exists one.a (x int);\nselect * from one.nothing;\n")
