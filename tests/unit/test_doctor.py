@@ -103,6 +103,11 @@ def test_a_right_that_lacks_is_named_with_its_prefix(given, bucket, right, named
     assert bucket.objects() == before
 
 
+def test_a_bucket_that_is_not_there_is_said_once(given):
+    given.setenv("AWS_BUCKET_NAME", "no-such-bucket")
+    assert said(checks.of_bucket).count("the bucket does not exist") == 1
+
+
 @pytest.mark.parametrize(("minutes", "state"), [(0, "ok"), (2, "warning"), (16, "failed")])
 def test_the_clock_is_compared_with_the_servers(given, amplitude, minutes, state):
     amplitude.project.set_clock(datetime.now(UTC) + timedelta(minutes=minutes))
