@@ -125,7 +125,7 @@ class Server:
         said = lines[-1] if lines else ""
         if "Address already in use" in said or "is in use by another program" in said:
             port = PORTS[self.name]
-            return f"port {port} is in use on this machine: stop what serves on it (`lsof -i :{port}` or `ss -ltnp` shows it)"
+            return f"port {port} is in use on this machine: stop what serves on it (`lsof -i :{port}` shows it)"
         return said
 
     def stop(self) -> None:
