@@ -82,7 +82,8 @@ def line(finding: Finding) -> str:
 
 
 def as_markdown(findings: Iterable[Finding]) -> str:
-    rows = [f"| {each.state} | {each.check} | {each.what} | {each.todo} |" for each in findings]
+    cells = ([each.state, each.check, each.what, each.todo] for each in findings)
+    rows = [f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in cells]
     head = ["| state | what | in words | what to do |", "|---|---|---|---|"]
     return "\n".join(["# Doctor", "", *head, *rows, ""])
 
@@ -143,7 +144,12 @@ def _ddl(session: Warehouse, settings: DeploySettings, deployed: str) -> Generat
         history = deploy.read_history(session, f"{settings.snowflake_database}.OPS.CHANGE_HISTORY_DATABASE")
         if history is None:
             state: State = "warning" if deployed == "account" else "failed"
-            yield Finding("DDL", state, "scope database is not deployed.", f"{AWS} 5: {DEPLOY}")
+            yield Finding(
+                "DDL",
+                state,
+                f"scope database is not deployed, as far as {settings.deploy_role} sees.",
+                f"{AWS} 5: {DEPLOY}",
+            )
             return False
         texts = deploy.render("database", settings)
         changed = [change.name for change in deploy.pending(texts, history) if change.why != "always"]

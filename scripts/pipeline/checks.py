@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -66,9 +65,8 @@ def of_amplitude() -> Iterator[Finding]:
         yield Finding("Amplitude", "ok", f"takes the keys; hour {hour} is too large to look into.")
         return
     except ConfigurationError as error:
-        yield Finding(
-            "Amplitude", "failed", _other_region(amplitude, hour) or str(error), "docs/runbook.md, A run failed"
-        )
+        what = _other_region(amplitude, hour) or str(error)
+        yield Finding("Amplitude", "failed", what, "docs/runbook.md, A run failed")
         return
     if project is None:
         what = f"takes the keys; no event in hour {hour}, so AMP_PROJECT_ID could not be compared."
@@ -107,7 +105,7 @@ def of_bucket() -> Iterator[Finding]:
         folder = f"{prefix}/project={bucket.amp_project_id}/"
         key = ""
         for look in (
-            lambda: next((key for key, _ in islice(store.keys(folder), 1)), ""),  # noqa: B023 (called at once)
+            lambda: next((key for key, _ in store.keys(folder)), ""),  # noqa: B023 (called at once)
             lambda: store.check_write(f"{folder}doctor"),  # noqa: B023
             lambda: _first_byte(store, key),  # noqa: B023
         ):

@@ -43,3 +43,20 @@ def test_a_build_of_its_own_alerts_for_itself(pipeline: Pipeline, receiver: Rece
     run = pipeline.run("dbt_build", select="no_such_model")
     assert run.state == "WARNING"
     assert [body["text"].split(",")[0] for body in receiver.bodies] == ["[warning] dbt_build ended WARNING"]
+
+
+@pytest.mark.scenario
+def test_a_deploy_that_works_while_something_else_is_wrong_is_a_warning(pipeline: Pipeline, receiver: Receiver) -> None:
+    receiver.bodies.clear()
+    change = "alter storage integration amplitude_s3 set storage_aws_external_id"
+    pipeline.sql(f"{change} = 'typed-anew'")
+    try:
+        run = pipeline.run("snowflake_deploy", action="apply", scope="database")
+    finally:
+        pipeline.sql(f"{change} = '{pipeline.settings['AWS_EXTERNAL_ID']}'")
+    assert run.state == "WARNING"
+    assert {"plan", "deployed", "doctor"} <= {name for name, file in run.outputs.items() if file}
+    (alert,) = [body["text"] for body in receiver.bodies]
+    assert alert.startswith("[warning] snowflake_deploy apply ended WARNING")
+    assert "AMPLITUDE_S3 has another AWS_EXTERNAL_ID than .env" in alert
+    assert pipeline.run("snowflake_deploy", action="apply", scope="database").state == "SUCCESS"
