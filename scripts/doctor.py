@@ -14,6 +14,7 @@ The last task of the flow `snowflake_deploy` (action apply): what comes later in
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,14 +25,14 @@ from pathlib import Path
 import msgspec
 from schemachange.sql_splitter import split_sql_statements
 
-from scripts import deploy
+from scripts import deploy, health
 from scripts.pipeline import checks, deployment, warehouse
 from scripts.pipeline.checks import Finding, State
 from scripts.pipeline.entry import Result, as_command, files_explained, log
 from scripts.pipeline.errors import PipelineError
 from scripts.pipeline.keys import day_folder
 from scripts.pipeline.landing import Landing
-from scripts.pipeline.settings import DeploySettings, PlanSettings
+from scripts.pipeline.settings import BackupSettings, DeploySettings, PlanSettings
 from scripts.pipeline.settings import load as read_settings
 from scripts.pipeline.warehouse import Warehouse
 
@@ -63,6 +64,7 @@ def examine(deployed: str) -> list[Finding]:
         ("Amplitude", checks.of_amplitude),
         ("bucket", checks.of_bucket),
         ("clock", checks.of_clock),
+        ("disk", of_disk),
         ("Snowflake", lambda: of_snowflake(deployed)),
         ("alerts", checks.of_alerts),
     )
@@ -86,6 +88,29 @@ def as_markdown(findings: Iterable[Finding]) -> str:
     rows = [f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in cells]
     head = ["| state | what | in words | what to do |", "|---|---|---|---|"]
     return "\n".join(["# Doctor", "", *head, *rows, ""])
+
+
+def of_disk() -> Iterator[Finding]:
+    """Room for a full run, as pipeline_health looks at it, and the right to write."""
+    backup = read_settings(BackupSettings)
+    closed = [folder for folder in (backup.data_dir, backup.log_dir) if not _may_write(folder)]
+    for folder in closed:
+        what = f"{folder} is no folder that uid {os.getuid()} may write to."
+        yield Finding("disk", "failed", what, "docs/runbook.md, The disk fills up")
+    if not closed:
+        for problem in health.of_disk(read_settings(PlanSettings).now()):
+            yield Finding("disk", "warning", problem.what, "docs/runbook.md, The disk fills up")
+            break
+        else:
+            yield Finding(
+                "disk", "ok", f"{backup.data_dir} and {backup.log_dir} can be written, with room for a full run."
+            )
+
+
+def _may_write(folder: Path) -> bool:
+    """It, or what it will be made in."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def of_snowflake(deployed: str) -> Iterator[Finding]:

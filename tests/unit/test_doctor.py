@@ -120,6 +120,15 @@ def test_the_clock_is_compared_with_the_servers(given, amplitude, minutes, state
     assert second.startswith("ok")
 
 
+def test_the_disk_has_room_and_takes_files(given, tmp_path):
+    assert said(doctor.of_disk).startswith("ok ")
+    given.setenv("MAX_BYTES_PER_RUN", str(10**18))  # no disk has room for that
+    assert said(doctor.of_disk).startswith("warning")
+    (tmp_path / "file").touch()
+    given.setenv("LOG_DIR", str(tmp_path / "file/logs"))
+    assert re.match(r"failed   disk: .*/file/logs is no folder that uid \d+ may write to", said(doctor.of_disk))
+
+
 def test_every_setting_that_is_missing_or_malformed_is_a_row(given):
     given.setenv("AWS_PREFIX", "/no")
     found = said(checks.of_settings).splitlines()
@@ -143,7 +152,7 @@ def test_nothing_stops_it_and_a_failure_is_the_exit_code(given, capsys):
     assert doctor.main([]) == 1
     shown = capsys.readouterr().out
     assert {line.split()[1].rstrip(":") for line in shown.splitlines()} >= {
-        "settings", "secrets", "Amplitude", "bucket", "clock", "Snowflake", "alerts",
+        "settings", "secrets", "Amplitude", "bucket", "clock", "disk", "Snowflake", "alerts",
     }  # fmt: skip
     assert "Traceback" not in shown
 
