@@ -25,7 +25,7 @@ class _Clock(msgspec.Struct):
 
 
 class Archives:
-    """Events of a file or folder, each in the hour of its `server_upload_time`, its bytes untouched.
+    """Lines of a file or folder, each in the hour of its `server_upload_time`, its bytes untouched.
 
     Reads `.jsonl`, `.json.gz` and export `.zip` files by their content, not their suffix (a saved `.json.gz` is
     often the whole ZIP). Times may be RFC 3339 or the API's own `YYYY-MM-DD HH:MM:SS.ffffff`. All is kept in memory.
@@ -37,17 +37,21 @@ class Archives:
         digest = hashlib.sha256()
         decode = msgspec.json.Decoder(_Clock).decode
         for label, content in _contents(path):
-            for number, line in enumerate(content.split(b"\n"), start=1):
-                if not line.strip():
-                    continue
+            hour: datetime | None = None
+            before: list[bytes] = []  # a line that is no event stays with its neighbours: a member holds one hour
+            for line in filter(bytes.strip, content.split(b"\n")):
+                digest.update(line)
                 try:
                     uploaded = datetime.fromisoformat(decode(line).server_upload_time)
-                except (msgspec.MsgspecError, ValueError) as error:
-                    message = f"{label} line {number}: no event with a server_upload_time ({type(error).__name__})"
-                    raise ArchiveError(message) from None
+                except (msgspec.MsgspecError, ValueError):
+                    (self._hours[hour] if hour else before).append(line)
+                    continue
                 uploaded = uploaded.replace(tzinfo=UTC) if uploaded.tzinfo is None else uploaded.astimezone(UTC)
-                self._hours[uploaded.replace(minute=0, second=0, microsecond=0)].append(line)
-                digest.update(line)
+                hour = uploaded.replace(minute=0, second=0, microsecond=0)
+                self._hours[hour] += [*before, line]
+                before = []
+            if before:
+                raise ArchiveError(f"{label}: no line of it has a server_upload_time. Take it out, or give an export.")
         if not self._hours:
             raise ArchiveError(f"{path}: no event in it. Give a file or folder of .jsonl, .json.gz or .zip exports.")
         self.name = f"archives-{project}-{digest.hexdigest()[:12]}"

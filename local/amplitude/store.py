@@ -30,7 +30,7 @@ class Source(Protocol):
         """Members of the hour; 0: no data."""
 
     def lines(self, hour: datetime, part: int) -> list[bytes]:
-        """The events of one member, one JSON object each, without newline."""
+        """The lines of one member, one JSON object each (of real archives: most of them), without newline."""
 
 
 class _Seen(msgspec.Struct):
@@ -120,10 +120,13 @@ class Store:
             for part in range(parts):
                 lines = self.source.lines(hour, part)
                 for line in lines:
-                    seen = decode(line)
+                    try:
+                        seen = decode(line)
+                    except (msgspec.MsgspecError, UnicodeDecodeError):
+                        continue  # no event, but served: real archives hold such lines
                     uuids.add(seen.uuid)
                     event_types[seen.event_type] = event_types.get(seen.event_type, 0) + 1
-                events += len(lines)
+                    events += 1
                 (folder / f"{part:03}.json.gz").write_bytes(packed(b"".join(line + b"\n" for line in lines)))
             (folder / "uuids.txt").write_text("\n".join(sorted(uuids)))
             known = {"events": events, "parts": parts, "event_types": event_types}

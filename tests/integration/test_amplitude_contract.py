@@ -192,3 +192,17 @@ def test_real_archives_are_served_byte_for_byte_in_the_hour_of_their_upload(tmp_
             "7/7_2023-08-25_11#0.json.gz": lines[:2],
             "7/7_2023-08-25_12#0.json.gz": lines[2:],
         }
+
+
+def test_broken_lines_of_a_real_archive_are_served_beside_their_neighbours_and_are_no_events(tmp_path: Path) -> None:
+    clock = b'"event_type":"x","server_upload_time":"2023-08-25 %d:00:00"}'
+    good, next_hour, no_uuid = b'{"uuid":"a",' + clock % 11, b'{"uuid":"b",' + clock % 12, b"{" + clock % 11
+    broken = [b"[1]", b'{"uuid":"c', b"\xff"]
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join([broken[0], good, broken[1], no_uuid, b"", next_hour, broken[2]]))
+    with running(Archives(tmp_path / "x.jsonl", 7), tmp_path / "state", ("key", "se:cret")) as server:
+        assert list(export(server, "20230825T00", "20230825T23").values()) == [
+            [broken[0], good, broken[1], no_uuid],
+            [next_hour, broken[2]],
+        ]
+        truth = json.loads(get(server, "start=20230825T11&end=20230825T12", path="/_truth").read())["hours"]
+        assert [(hour["events"], hour["uuids"]) for hour in truth.values()] == [(1, ["a"]), (1, ["b"])]
