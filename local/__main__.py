@@ -226,15 +226,13 @@ def do_script(options: argparse.Namespace) -> int:
     """The settings are those that the flows get; their secrets too."""
     if not (stack.ROOT / "scripts" / f"{options.name}.py").is_file():
         raise stack.StackError(f"there is no scripts/{options.name}.py")
+    command = [sys.executable, "-m", f"scripts.{options.name}", *options.arguments]
+    if {"-h", "--help"} & set(options.arguments):
+        return subprocess.run(command, cwd=stack.ROOT, check=False).returncode
     remote = session.running()
     with contextlib.ExitStack() as opened:
         there = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
-        return subprocess.run(
-            [sys.executable, "-m", f"scripts.{options.name}", *options.arguments],
-            cwd=stack.ROOT,
-            env=stack.shell() | there,
-            check=False,
-        ).returncode
+        return subprocess.run(command, cwd=stack.ROOT, env=stack.shell() | there, check=False).returncode
 
 
 def do_sql(options: argparse.Namespace) -> int:

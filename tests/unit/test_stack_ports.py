@@ -1,7 +1,10 @@
-"""local/stack.py: where the stand-ins serve."""
+"""local/stack.py: where the stand-ins serve, and what does without them."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,17 @@ def test_stand_ins_that_others_reach_come_back_where_they_were(
     ports = {each[each.index("--port") + 1] for each in started if "--port" in each}
     assert len(ports) == (3 if fixed else 0)
     assert "0" not in ports
+
+
+def test_the_help_of_a_command_of_the_person_on_call_starts_no_stack(tmp_path: Path) -> None:
+    """It took eight seconds, and the lock: a demo that was still building its engine then gave up."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "local", "script", "ledger", "quarantine", "--help"],
+        cwd=stack.ROOT,
+        env=os.environ | {"LOCAL_STATE": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "usage: python -m scripts.ledger quarantine" in ran.stdout
+    assert not (tmp_path / "state").exists()
