@@ -37,6 +37,8 @@ _CONFIGURATION = {
     3167: "AWS does not let Snowflake take on AWS_ROLE_ARN: its trust policy must name STORAGE_AWS_IAM_USER_ARN of DESC"
     " INTEGRATION and AWS_EXTERNAL_ID (docs/aws/README.md, step 4)",
     3013: "the role is not granted to this user: deploy scope account, or ask an administrator",
+    90105: "the database of SNOWFLAKE_DATABASE is not there, or the role may not see it: deploy the DDL first (flow"
+    " snowflake_deploy)",
     90073: "the resource monitor has suspended the warehouse: raise its quota or wait for the next month",
 }
 REMOTE_FILE_GONE = 91016

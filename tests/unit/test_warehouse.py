@@ -66,6 +66,7 @@ def raised(error: sf.Error) -> Exception:
         (3001, ConfigurationError, "privilege"),
         (3167, ConfigurationError, "docs/aws/README.md, step 4"),  # Error assuming AWS_ROLE
         (3013, ConfigurationError, "not granted"),
+        (90105, ConfigurationError, "snowflake_deploy"),  # the session has no current database
         (90073, ConfigurationError, "resource monitor"),
         (91016, PermanentError, "amplitude_daily over its day with `force`"),  # remote file not found
         (100038, PermanentError, "code 100038"),  # numeric value not recognized
