@@ -18,7 +18,7 @@ from scripts import load as load_task
 from scripts import upload
 from scripts.pipeline.backup_store import BackupStore
 from scripts.pipeline.checkers import Checkers
-from scripts.pipeline.entry import as_command
+from scripts.pipeline.entry import as_command, utc_day
 from scripts.pipeline.errors import DamagedError, PermanentError
 from scripts.pipeline.exported import Exported, Recorder, check_archive
 from scripts.pipeline.hours import day_window, format_hour
@@ -34,6 +34,8 @@ def restore(*, first: date | None = None, last: date | None = None, into_snowfla
     Raises PermanentError when the backup holds none of these days, DamagedError after the rest when an archive or an
     hour could not be restored.
     """
+    if first and last and last < first:
+        raise PermanentError(f"--from {first} lies after --to {last}. Swap them.")
     bucket, settings = load(BucketSettings), load(BackupSettings)
     store = BackupStore(settings, bucket.amp_project_id)
     start = day_window(first).start if first else datetime.min.replace(tzinfo=UTC)
@@ -98,8 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="restore")
     command = commands.add_parser("restore", help="rebuild S3, ledger and load from the backup")
-    command.add_argument("--from", dest="first", type=date.fromisoformat, help="first UTC day (default: all)")
-    command.add_argument("--to", dest="last", type=date.fromisoformat, help="last UTC day, inclusive")
+    command.add_argument("--from", dest="first", type=utc_day, help="first UTC day (default: all)")
+    command.add_argument("--to", dest="last", type=utc_day, help="last UTC day, inclusive")
     command.add_argument("--no-load", dest="into_snowflake", action="store_false", help="stop after S3 and the ledger")
     return as_command(restore, **vars(parser.parse_args(argv)))
 

@@ -4,7 +4,8 @@
     python -m scripts.ledger quarantine 100011471_2026-11-01_3_0.0123456789ab.json.gz --line 4
 
 One letter an hour: `.` open (settled, never exported), `y` young (inside the export latency), `e` empty (Amplitude has
-no data), `u` uploaded (not loaded yet), `L` loaded. Both days are inclusive, UTC.
+no data), `u` uploaded (not loaded yet), `L` loaded. Both days are inclusive, UTC. Below the table: which lines are in
+quarantine, and why; never what they hold.
 
 `quarantine` is for a part that Snowflake refuses because of some lines (load names them): it publishes a new version of
 the hour without their events, which later exports leave out as well. The untouched part is kept in quarantine.
@@ -26,7 +27,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from scripts.pipeline import part_lines
-from scripts.pipeline.entry import as_command
+from scripts.pipeline.entry import as_command, utc_day
 from scripts.pipeline.errors import DamagedError, PermanentError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger, State
 from scripts.pipeline.hours import Window, day_window, format_hour
@@ -37,12 +38,14 @@ from scripts.upload import Members, Uploader
 log = logging.getLogger("pipeline")
 LETTERS: dict[State, str] = {"open": ".", "young": "y", "empty": "e", "uploaded": "u", "loaded": "L"}
 DAY = timedelta(days=1)
+NAMED = 10  # lines of a part that are shown for each reason
 _PART_NAME = re.compile(r"\d+_(?P<date>\d{4}-\d{2}-\d{2})_(?P<hour>\d{1,2})_\d+\.[0-9a-f]{12}\.json\.gz")
 
 
 @dataclass(frozen=True)
 class HourRow:
-    """One hour. `late`: uuids that came with later versions; `quarantined`: bad lines of the newest version.
+    """One hour. `late`: uuids that came with later versions; `quarantined`: bad lines of the newest version, which
+    `refused` names.
 
     `problem`: why the figures are missing. The state is right all the same: names alone tell it.
     """
@@ -53,6 +56,7 @@ class HourRow:
     events: int = 0
     late: int = 0
     quarantined: int = 0
+    refused: tuple[str, ...] = ()
     rechecked_days: tuple[int, ...] = ()
     problem: str = ""
 
@@ -70,19 +74,33 @@ def calendar(
             versions = list(ledger.versions(entry)) if figures else []
         except DamagedError as error:
             versions, problem = [], str(error)
+        parts = versions[-1].manifest.parts if versions else ()
         return HourRow(
             hour=hour,
             state=entry.state(now, latency_hours),
             versions=len(entry.versions),
             events=versions[-1].union_uuids if versions else 0,
             late=sum(version.new for version in versions[1:]),
-            quarantined=sum(len(part.bad_lines) for part in versions[-1].manifest.parts) if versions else 0,
+            quarantined=sum(len(part.bad_lines) for part in parts),
+            refused=tuple(_refused(part) for part in parts if part.bad_lines),
             rechecked_days=tuple(sorted(entry.rechecked)),
             problem=problem,
         )
 
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(row, (format_hour(hour) for hour in window.hours())))
+
+
+def _refused(part: Part) -> str:
+    """The object in quarantine, and its bad lines by reason."""
+    lines: dict[str, list[str]] = {}
+    for bad in part.bad_lines:
+        lines.setdefault(bad.reason, []).append(str(bad.line))
+    reasons = [
+        f"{reason}: line {', '.join(numbers[:NAMED])}{', …' if numbers[NAMED:] else ''}"
+        for reason, numbers in lines.items()
+    ]
+    return f"{part.quarantine_key}: {'; '.join(reasons)}"
 
 
 def as_table(rows: Iterable[HourRow]) -> str:
@@ -98,7 +116,8 @@ def as_table(rows: Iterable[HourRow]) -> str:
     states = Counter(row.state for hours in days.values() for row in hours)
     legend = ", ".join(f"{LETTERS[state]} {state} {states[state]}" for state in LETTERS)
     problems = [f"{row.hour}: {row.problem}" for hours in days.values() for row in hours if row.problem]
-    return "\n".join([*lines, legend, *problems])
+    refused = [f"{row.hour}: {text}" for hours in days.values() for row in hours for text in row.refused]
+    return "\n".join([*lines, legend, *refused, *problems])
 
 
 def show(first: date | None, last: date | None, as_json: bool) -> None:
@@ -162,8 +181,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.ledger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--from", dest="first", type=date.fromisoformat, help="first day (13 days before the last)")
-    parser.add_argument("--to", dest="last", type=date.fromisoformat, help="last day (default: today)")
+    parser.add_argument("--from", dest="first", type=utc_day, help="first day (13 days before the last)")
+    parser.add_argument("--to", dest="last", type=utc_day, help="last day (default: today)")
     parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON list, an object an hour")
     commands = parser.add_subparsers(metavar="quarantine")
     command = commands.add_parser("quarantine", help="let the good lines of a refused part in")

@@ -5,6 +5,7 @@ An entry module has `run(...)`, which returns a small dict of scalars (counts, s
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import errno
 import gc
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -117,3 +118,11 @@ def as_command(run: Callable[..., object], **arguments: Any) -> int:  # noqa: AN
         log.error("%s", error)  # noqa: TRY400
         return error.exit_code
     return 0
+
+
+def utc_day(text: str) -> date:
+    """The type of a command's argument."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write YYYY-MM-DD") from None

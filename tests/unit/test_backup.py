@@ -169,6 +169,11 @@ def test_a_restore_names_what_is_damaged_and_restores_the_rest(bucket, tmp_path,
     assert {key.split("/")[3] for key in bucket.objects("python-import/")} == {"hour=05"}
 
 
+def test_a_restore_of_a_reversed_range_is_refused():
+    with pytest.raises(PermanentError, match=r"2026-11-25 lies after --to 2026-11-24\. Swap them"):
+        backup.restore(first=date(2026, 11, 25), last=date(2026, 11, 24))
+
+
 def test_a_restore_of_days_that_are_not_there_is_refused(bucket, tmp_path, monkeypatch):
     with bench(a_day(), tmp_path, monkeypatch) as day:
         day.run([3])

@@ -4,11 +4,13 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from scripts import ledger as command
 from scripts import upload
 from scripts.pipeline.errors import DamagedError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
+from scripts.pipeline.records import BadLine
 from scripts.pipeline.settings import BucketSettings, load
 from tests import s3
 
@@ -115,8 +117,8 @@ def test_the_calendar_as_json_has_an_object_an_hour(history, capsys):
     hours = json.loads(capsys.readouterr().out)
     assert len(hours) == 24
     assert hours[3] == {
-        "hour": HOUR, "state": "loaded", "versions": 2, "events": 4, "late": 2, "quarantined": 0, "rechecked_days": [],
-        "problem": "",
+        "hour": HOUR, "state": "loaded", "versions": 2, "events": 4, "late": 2, "quarantined": 0, "refused": [],
+        "rechecked_days": [], "problem": "",
     }  # fmt: skip
     assert next(hour["hour"] for hour in hours if hour["state"] == "open") == "2026-11-25T00"
 
@@ -141,3 +143,27 @@ def test_a_damaged_first_day_says_what_to_do(bucket, ledger):
 def test_a_reversed_range_is_refused(ledger, caplog):
     assert command.main(["--from", "2026-11-25", "--to", "2026-11-24"]) == 7
     assert "Swap them" in caplog.text
+
+
+def test_the_calendar_names_lines_in_quarantine_by_reason_and_never_what_they_hold(bucket, ledger, tmp_path, capsys):
+    export = s3.Export(tmp_path).add(HOUR, ["a"])
+    bad = [BadLine(line=line, reason="no text uuid") for line in range(2, 14)]
+    bad.append(BadLine(line=14, reason="a NUL in it"))
+    (line,) = export.lines
+    part = structs.replace(line.manifest.parts[0], bad_lines=bad, quarantine_key="q/part.json.gz")
+    export.lines = [structs.replace(line, manifest=structs.replace(line.manifest, parts=[part]))]
+    export.members["quarantine/part.json.gz"] = b"original"
+    upload.run(**export.write())
+    day = HOUR[:10]
+    assert command.main(["--from", day, "--to", day]) == 0
+    counts, _, named = capsys.readouterr().out.splitlines()[1:]
+    assert counts.split()[4] == "13"
+    assert named == (
+        f"{HOUR}: q/part.json.gz: no text uuid: line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …; a NUL in it: line 14"
+    )
+
+
+def test_a_day_that_is_none_is_refused_with_its_form(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--from", "yesterday"])
+    assert "'yesterday' is not a date: write YYYY-MM-DD" in capsys.readouterr().err
