@@ -104,7 +104,8 @@ def test_the_metrics_are_those_of_the_documented_table(laptop: Laptop) -> None:
     emitted: dict[str, set[str]] = {}
     for flow in laptop.demos[0]["executions"]:
         for event in map(json.loads, _events_of(laptop, flow)):
-            if event["event"] == "metric" and event["task"] in documented:
+            own = event["event"] == "metric" and "." not in event["name"]  # Kestra's have a dot: namespacefiles.count
+            if own and event["task"] in documented:
                 emitted.setdefault(event["task"], set()).add(event["name"])
     assert set(emitted) >= {"plan", "extract", "upload", "load", "verdict", "report", "results"}
     assert emitted == {task: documented[task] for task in emitted}
