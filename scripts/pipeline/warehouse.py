@@ -50,6 +50,7 @@ ROLE_REFUSED = {390186, 390189}
 KEY_REFUSED = {390144, 394300, 394303, 394304, 394305, 394306}
 CLOCK_REFUSED = {394301, 394302}  # the login's own times: over already, or not yet begun
 NO_ACCOUNT = 290404  # HTTP 404
+UNREACHED = 250001
 # 390…: a refused login, 390100 a wrong user, 390201 and others the account's own reasons; 394…: a key pair's.
 _LOGIN_CODES = {*range(390000, 391000), *range(394300, 394400), NO_ACCOUNT}
 
@@ -159,6 +160,9 @@ def _typed(error: sf.Error) -> PipelineError:
     if code == REMOTE_FILE_GONE:
         advice = "Run amplitude_daily over its day with `force`"
         return PermanentError(f"Snowflake finds an object no more in the bucket. {advice}.")
+    if code == UNREACHED:
+        advice = "check the network, SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT) and the account's network policy"
+        return RetriableError(f"Snowflake was not reached within {LOGIN_SECONDS} s: {advice}, then run again.")
     where = f"code {code}, state {error.sqlstate}, query {error.sfqid}"
     if isinstance(error, sf.ProgrammingError) and not isinstance(error, sf.IntegrityError):
         return PermanentError(f"Snowflake refused a statement: {where}. Look the query up in the query history.")

@@ -118,6 +118,14 @@ def test_a_key_that_does_not_open_is_told_before_any_request(settings, password)
             look()
 
 
+def test_an_account_that_nobody_answers_for_may_be_misspelt(settings, monkeypatch):
+    settings.snowflake_private_key_file.write_bytes(a_key(b"hush")[0])
+    monkeypatch.setattr(warehouse, "LOGIN_SECONDS", 1)
+    there = settings.model_copy(update={"snowflake_host": "127.0.0.1", "snowflake_port": 1})
+    with pytest.raises(RetriableError, match="not reached within 1 s: check the network, SNOWFLAKE_ACCOUNT"):
+        warehouse.connect(there).__enter__()
+
+
 def test_network_trouble_can_be_tried_again():
     assert isinstance(raised(sf.OperationalError("timed out", errno=250003)), RetriableError)
 
