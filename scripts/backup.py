@@ -65,14 +65,17 @@ def restore(*, first: date | None = None, last: date | None = None, into_snowfla
         finally:
             checkers.close()
         if not counts:
-            raise PermanentError(f"{settings.data_dir} holds no export of these days. Give other days, or DATA_DIR.")
+            raise PermanentError(
+                f"{settings.data_dir} holds no export of these days (loaded ones are kept for BACKUP_KEEP_DAYS, "
+                f"{settings.backup_keep_days}). Give other days or DATA_DIR, or run amplitude_daily with `force`."
+            )
         counts["not uploaded"] = sum(bool(line.error) for line in to_load.values())
         uploaded = Path(work) / "uploaded.jsonl"
         write_lines(uploaded, [line for line in to_load.values() if not line.error])
         if into_snowflake:
             loaded = load_task.run(uploaded=uploaded)
             counts["not loaded"] = int(loaded["hours_failed"])
-    log.info("restored: %s", ", ".join(f"{name} {value}" for name, value in counts.items()))
+    log.info("replayed from the backup: %s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     failures = {name: counts[name] for name in ("damaged", "not uploaded", "not loaded") if counts[name]}
     if failures:
         shown = ", ".join(f"{name}: {count}" for name, count in failures.items())

@@ -177,7 +177,7 @@ def test_a_restore_of_a_reversed_range_is_refused():
 def test_a_restore_of_days_that_are_not_there_is_refused(bucket, tmp_path, monkeypatch):
     with bench(a_day(), tmp_path, monkeypatch) as day:
         day.run([3])
-        with pytest.raises(PermanentError, match="holds no export of these days"):
+        with pytest.raises(PermanentError, match=r"holds no export of these days.*BACKUP_KEEP_DAYS, 30\).*`force`"):
             backup.restore(first=date(2026, 1, 1), last=date(2026, 1, 2), into_snowflake=False)
 
 
