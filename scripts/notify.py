@@ -1,7 +1,8 @@
 """Sends one alert to the team's chat, or writes it to the log when there is no webhook; and the dead man's switch.
 
 An alert has a key. The same key is not sent again for 24 hours; `resolved` closes it and those that begin with it and a
-space. What is open stands in Kestra's KV store (`alerts`: a JSON object of key and time), written there by the flow.
+space (of several keys, parted by `;`, each). What is open stands in Kestra's KV store, written there by the flow:
+`alerts`, a JSON object of key and the time when it was last said.
 
     python -m scripts.notify --key test --text "Is anybody there?" --severity warning
 """
@@ -24,16 +25,20 @@ from scripts.pipeline.errors import ConfigurationError, PipelineError, Retriable
 from scripts.pipeline.settings import AlertSettings, load
 
 REPEAT = timedelta(hours=24)
-# So many open alerts say enough: a backfill of a year by a refused key would send 365, and `alerts` must stay small.
-MAX_OPEN = 50
+# So many alerts in that time say enough: a backfill of a year by a refused key would send 365.
+MAX_SENT = 50
 MORE = "more"
+# What nothing closes is forgotten: `alerts` must stay small.
+KEPT = timedelta(days=30)
+MAX_OPEN = 100
+NEVER = datetime.min.replace(tzinfo=UTC)
 SEVERITIES = ("error", "warning", "resolved")
 TIMEOUT = (10, 30)  # seconds to connect, to read
 BACKOFF = 1  # seconds; doubles with each try
 
 
 def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | str]:
-    """Sends `text` unless `key` was sent in the last 24 hours, or is not open when it is `resolved`.
+    """Sends `text` unless `key` was sent in the last 24 hours, or nothing of it is open when it is `resolved`.
 
     `alerts`: what is open, as the last call returned it. Returns `sent` (0 or 1) and `alerts`.
     Raises ConfigurationError or RetriableError when the webhook does not take it; then nothing counts as sent.
@@ -41,13 +46,15 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
     settings = load(AlertSettings)
     now = settings.now()
     opened = still_open(alerts, now)
-    if severity != "resolved" and key not in opened and len(opened.keys() - {MORE}) >= MAX_OPEN:
-        log.warning("not sent by itself, %d alerts are open: %s", len(opened), text)
-        key, text = MORE, f"{MAX_OPEN} alerts are open; further ones stand in the runs of notify only."
-    closing = [each for each in opened if each == key or each.startswith(f"{key} ")] if severity == "resolved" else []
-    send = bool(closing) if severity == "resolved" else key not in opened
+    sent = [each for each, time in opened.items() if each != MORE and now - time < REPEAT]
+    if severity != "resolved" and key not in sent and len(sent) >= MAX_SENT:
+        log.warning("not sent by itself, %d alerts were sent in %s: %s", len(sent), REPEAT, text)
+        key, text = MORE, f"{MAX_SENT} alerts in a day; further ones stand in the runs of notify only."
+    closing = [each for each in opened if is_of(each, key)] if severity == "resolved" else []
+    send = bool(closing) if severity == "resolved" else now - opened.get(key, NEVER) >= REPEAT
     if send:
-        message = f"[{severity}] {text}"
+        others = [each for each in closing if each not in text]
+        message = f"[{severity}] {text}" + (f" Over with it: {', '.join(others)}." if others else "")
         if settings.alert_webhook_url:
             post(settings.alert_webhook_url, {"text": message})
             log.info("sent: %s", message)
@@ -62,14 +69,23 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
     return {"sent": int(send), "alerts": msgspec.json.encode(opened).decode()}
 
 
+def is_of(alert: str, keys: str) -> bool:
+    """Whether it is one of these keys, or begins with one and a space."""
+    parted = filter(None, map(str.strip, keys.split(";")))
+    return any(alert == key or alert.startswith(f"{key} ") for key in parted)
+
+
 def still_open(alerts: str, now: datetime) -> dict[str, datetime]:
-    """Key and time of each alert of the last 24 hours. What cannot be read is no reason to keep an alert back."""
+    """Key and time of each alert that is open. What cannot be read is no reason to keep an alert back."""
     try:
         opened = msgspec.json.decode(alerts or "{}", type=dict[str, datetime])
     except msgspec.MsgspecError:
         log.warning("The KV value `alerts` is not readable and is made anew: an alert may be repeated.")
         return {}
-    return {key: time for key, time in opened.items() if now - time.astimezone(UTC) < REPEAT}
+    recent = {key: time.astimezone(UTC) for key, time in opened.items() if now - time.astimezone(UTC) < KEPT}
+    if MORE in recent and now - recent[MORE] >= REPEAT:
+        del recent[MORE]  # nothing closes it
+    return dict(sorted(recent.items(), key=lambda item: item[1])[-MAX_OPEN:])
 
 
 def heartbeat() -> dict[str, int]:

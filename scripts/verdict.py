@@ -5,23 +5,34 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
+from datetime import date, datetime
 from pathlib import Path
 
+from scripts.notify import is_of, still_open
 from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
-from scripts.pipeline.hours import parse_hour
+from scripts.pipeline.hours import Window, day_window, format_hour, parse_hour
 from scripts.pipeline.records import ManifestLine, PlanLine, UploadedLine, read_lines
 from scripts.pipeline.settings import BucketSettings, PlanSettings, load
 
 log = logging.getLogger("pipeline")
 HOURS_NAMED = 20
+# As flows/amplitude_daily.yml makes the keys of its alerts.
+FLOW = "amplitude_daily"
+NO_INTERVAL = {"by hand", "on schedule", "none"}
 
 
 def run(
-    *, plan: Path, manifest: Path | None = None, uploaded: Path | None = None, load_errors: int = 0
-) -> dict[str, int]:
-    """Asks the ledger for each hour of the plan; returns how many are in each state.
+    *,
+    plan: Path,
+    manifest: Path | None = None,
+    uploaded: Path | None = None,
+    load_errors: int = 0,
+    alerts: str = "",
+) -> dict[str, int | str]:
+    """Asks the ledger for each hour of the plan; returns how many are in each state, and `over`: which of `alerts`
+    (notify.py) a run that ends well has mended by the way, parted by `;`.
 
     Raises RetriableError that names hours which are open or uploaded, and forced exports that failed, with the errors
     of extract and upload. An hour that extract found too young is no failure. `load_errors`: hours that `load` found
@@ -53,7 +64,9 @@ def run(
     once = max(0, load_errors - states["uploaded"])
     if once:
         unfinished.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
-    counts = {f"hours_{state}": states[state] for state in ("loaded", "empty", "uploaded", "open", "young")}
+    counts: dict[str, int | str] = {
+        f"hours_{state}": states[state] for state in ("loaded", "empty", "uploaded", "open", "young")
+    }
     log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     if unfinished:
         more = len(unfinished) - HOURS_NAMED
@@ -63,7 +76,33 @@ def run(
             "Replay this run (a restart only asks the ledger again), or let the next scheduled run take them."
         )
         raise RetriableError(message)
-    return counts
+    return counts | {"over": "; ".join(mended(alerts, settings))}
+
+
+def mended(alerts: str, settings: PlanSettings) -> list[str]:
+    """Keys of open alerts of this flow whose hours are all finished by now: the tick after a bad day closes its gap,
+    and nobody replays it then. A run that failed before it had an interval is over with any good one.
+    """
+    now = settings.now()
+    intervals = {key: key.removeprefix(f"{FLOW} ") for key in still_open(alerts, now) if is_of(key, FLOW)}
+    entries = HourLedger(load(BucketSettings)).entries() if intervals else {}
+
+    def finished(hour: datetime) -> bool:
+        text = format_hour(hour)
+        state = entries.get(text, HourEntry(text)).state(now, settings.export_latency_hours)
+        return state not in {"open", "uploaded"}
+
+    def over(interval: str) -> bool:
+        if interval in NO_INTERVAL:
+            return True
+        first, _, last = interval.partition("..")
+        try:
+            days = day_window(date.fromisoformat(first)), day_window(date.fromisoformat(last or first))
+        except ValueError:
+            return False  # a warning
+        return all(map(finished, Window(days[0].start, days[1].end).hours()))
+
+    return [key for key, interval in intervals.items() if over(interval)]
 
 
 def _log_of(state: str) -> str:

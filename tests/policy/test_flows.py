@@ -81,6 +81,18 @@ def test_every_run_that_ends_badly_alerts_and_only_the_tasks_themselves_try_agai
     assert 'docs/runbook.md, "A run failed"' in alert["inputs"]["text"]
 
 
+def test_every_alert_is_closed_by_a_good_run(flow: dict[str, Any]) -> None:
+    """A failing task of `finally` leaves a run SUCCESS: such a run must not close the alert that it has just sent."""
+    if flow["id"] == "notify":
+        return
+    tasks_of = flow["tasks"] if flow["id"] == "pipeline_health" else flow["afterExecution"]
+    when_over = next(task for task in tasks_of if task["id"] == "when_over")
+    if flow["id"] != "pipeline_health":  # which has no `finally`, and ends FAILED when its check could not run
+        assert "and (tasksWithState('failed') | length) == 0" in when_over["condition"]
+    (resolve,) = when_over["then"]
+    assert (resolve["flowId"], resolve["inputs"]["severity"]) == ("notify", "resolved")
+
+
 def test_inline_glue_is_short_and_holds_nothing_that_kestra_would_render(flow: dict[str, Any]) -> None:
     for task in tasks(flow):
         if task["type"] == PYTHON:

@@ -66,6 +66,22 @@ def test_resolved_closes_every_alert_of_its_kind(receiver: Receiver) -> None:
     assert len(receiver.bodies) == 4
 
 
+def test_resolved_comes_also_when_the_cure_took_days(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = say()["alerts"]
+    monkeypatch.setenv("PIPELINE_NOW", (NOW + timedelta(days=3)).isoformat())
+    assert say(opened, severity="resolved")["sent"] == 1
+    monkeypatch.setenv("PIPELINE_NOW", (NOW + timedelta(days=30)).isoformat())
+    assert say(opened, key="other")["alerts"] == json.dumps({"other": "2026-12-24T04:00:00Z"}, separators=(",", ":"))
+
+
+def test_one_message_closes_several_keys_and_names_them(receiver: Receiver) -> None:
+    opened = say(say(key="amplitude_daily 2026-11-22")["alerts"], key="amplitude_daily 2026-11-21")["alerts"]
+    keys = "amplitude_daily 2026-11-23; amplitude_daily 2026-11-22; "
+    closed = say(opened, key=keys, severity="resolved")
+    assert list(json.loads(closed["alerts"])) == ["amplitude_daily 2026-11-21"]
+    assert receiver.bodies[-1] == {"text": "[resolved] it failed Over with it: amplitude_daily 2026-11-22."}
+
+
 @pytest.mark.parametrize("alerts", ["{", "[]", '{"a": "yesterday"}', "null"])
 def test_an_unreadable_memory_keeps_no_alert_back(receiver: Receiver, alerts: str) -> None:
     assert say(alerts)["sent"] == 1
@@ -143,7 +159,19 @@ def test_a_year_of_failed_days_is_no_storm_and_what_is_kept_stays_small(receiver
         alerts = say(alerts, key=f"amplitude_daily {day}..{day}")["alerts"]
         assert len(str(alerts)) < 8_000  # an output of a task
     assert len(receiver.bodies) == 51
-    assert receiver.bodies[-1] == {"text": "[error] 50 alerts are open; further ones stand in the runs of notify only."}
+    assert receiver.bodies[-1] == {"text": "[error] 50 alerts in a day; further ones stand in the runs of notify only."}
     again = say(alerts, key=f"amplitude_daily {NOW.date()}..{NOW.date()}", severity="resolved")
     assert again["sent"] == 1  # which makes room for one
     assert say(again["alerts"], key="pipeline_health")["sent"] == 1
+
+
+def test_open_alerts_of_earlier_days_keep_todays_not_back(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    alerts: object = ""
+    for day in range(5):
+        monkeypatch.setenv("PIPELINE_NOW", (NOW + timedelta(days=day)).isoformat())
+        for number in range(60):
+            alerts = say(alerts, key=f"amplitude_daily {day}-{number:02}")["alerts"]
+        assert len(str(alerts)) < 8_000
+    assert len(receiver.bodies) == 5 * 51
+    assert say(alerts, key="amplitude_daily 4-00", severity="resolved")["sent"] == 1
+    assert say(alerts, key="amplitude_daily 0-00", severity="resolved")["sent"] == 0  # forgotten for newer ones

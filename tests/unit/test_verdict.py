@@ -1,5 +1,7 @@
 """The verdict asks the ledger: a run is red while one of its hours is open or uploaded, and says why."""
 
+import json
+
 import pytest
 
 from scripts import verdict
@@ -14,12 +16,12 @@ HOURS = [f"2026-11-25T{hour:02}" for hour in range(4)]
 def run(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("PIPELINE_NOW", "2026-11-26T03:30:00Z")
 
-    def run_it(results=(), uploads=(), *, action="export", reason="asked", load_errors=0):
+    def run_it(results=(), uploads=(), *, action="export", reason="asked", load_errors=0, alerts=""):
         files = {name: tmp_path / f"{name}.jsonl" for name in ("plan", "manifest", "uploaded")}
         write_lines(files["plan"], [PlanLine(hour=hour, action=action, reason=reason) for hour in HOURS])
         write_lines(files["manifest"], results)
         write_lines(files["uploaded"], uploads)
-        return verdict.run(**files, load_errors=load_errors)
+        return verdict.run(**files, load_errors=load_errors, alerts=alerts)
 
     return run_it
 
@@ -38,7 +40,26 @@ def result(hour, outcome, error=""):
 def test_a_finished_run_is_green(bucket, run):
     finish(bucket, *HOURS[:3])
     finish(bucket, HOURS[3], how="empty")
-    assert run() == {"hours_loaded": 3, "hours_empty": 1, "hours_uploaded": 0, "hours_open": 0, "hours_young": 0}
+    assert run() == {
+        "hours_loaded": 3,
+        "hours_empty": 1,
+        "hours_uploaded": 0,
+        "hours_open": 0,
+        "hours_young": 0,
+        "over": "",
+    }
+
+
+def test_a_good_run_names_the_alerts_of_earlier_runs_that_it_mended(bucket, run):
+    """The next tick closes a bad day's gap and nobody replays that day: its alert would stay open for ever."""
+    finish(bucket, *HOURS)
+    finish(bucket, *(f"2026-11-{day}T{hour:02}" for day in (22, 23) for hour in range(24)))
+    finish(bucket, "2026-11-24T00", how="uploaded")
+    intervals = ("2026-11-23", "2026-11-22..2026-11-23", "2026-11-23..2026-11-24", "on schedule", "by hand", "warning")
+    keys = [*(f"amplitude_daily {interval}" for interval in intervals), "pipeline_health tasks", "amplitude_daily_2 x"]
+    alerts = json.dumps(dict.fromkeys(keys, "2026-11-24T03:40:00Z"))
+    assert run(alerts=alerts)["over"].split("; ") == [keys[0], keys[1], keys[3], keys[4]]
+    assert run(alerts="{")["over"] == ""
 
 
 def test_unfinished_hours_are_named_with_their_reasons(bucket, run):
@@ -106,7 +127,7 @@ def test_a_long_list_is_cut(bucket, monkeypatch, tmp_path):
 def test_nothing_planned_is_green_without_asking(bucket, tmp_path):
     plan = tmp_path / "plan.jsonl"
     plan.write_bytes(b"")
-    assert set(verdict.run(plan=plan).values()) == {0}
+    assert set(verdict.run(plan=plan).values()) == {0, ""}
     assert bucket.requests == []
     assert verdict.main(["--plan", str(plan)]) == 0
 
