@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import requests
 
-from local import progress, session, sql, stack
+from local import engine, progress, session, sql, stack
 from local.java import ensure_engine
 
 DAY = stack.STATE / "demo_day"
@@ -47,6 +48,7 @@ Where to look next
   python -m local logs                     what the tasks of the last run said
   python -m local sql "select …"           the warehouse, e.g. "select * from marts.journey_analysis limit 5"
   python -m local up                       leave it running, schedules included; `python -m local down` stops it
+  .local/report.md, .local/report.png      the report of the run, which Kestra's UI shows too
   .local/data/                             the local backup as Amplitude sent it
   .local/demo.json                         the figures above
   flows/amplitude_daily.yml                the flow that just ran
@@ -67,6 +69,8 @@ def main(options: argparse.Namespace) -> int:
             if not runs[-1].follow(there):
                 _say(f"\n{flow} ended {runs[-1].state}: `python -m local logs {runs[-1].execution}` has all of it")
                 return 1
+        for output, name in (("report", "report.md"), ("picture", "report.png")):
+            shutil.copyfile(engine.stored(stack.STATE / "kestra", runs[-1].outputs[output]), stack.STATE / name)
         settings = next(there.do("status", {}))
         figures = _figures(runs, settings["settings"], settings["endpoints"])
         figures["seconds"] = round(time.monotonic() - started, 1)
@@ -83,12 +87,13 @@ class Run:
     def __init__(self, flow: str, inputs: Mapping[str, object]) -> None:
         self.flow, self.inputs = flow, dict(inputs)
         self.execution, self.state = "", ""
+        self.outputs: dict[str, Any] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
 
     def follow(self, there: session.Session | session.Remote) -> bool:
         """Runs to the end, shown live; False unless it is green."""
         last = progress.follow(self._told(there.do("run", {"flow": self.flow, "inputs": self.inputs, "labels": {}})))
-        self.execution, self.state = last["execution"], last["state"]
+        self.execution, self.state, self.outputs = last["execution"], last["state"], last.get("outputs") or {}
         return self.state in progress.GREEN
 
     def _told(self, events: Iterator[progress.Event]) -> Iterator[progress.Event]:

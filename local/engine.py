@@ -31,6 +31,11 @@ STOP_SECONDS = 30
 Event = dict[str, Any]
 
 
+def stored(state: Path, uri: str) -> Path:
+    """Where a file output (`kestra:///…`) lies below an engine's folder of state."""
+    return state / "storage/main" / uri.removeprefix("kestra:///")
+
+
 class EngineError(Exception):
     """The engine refused a command, could not start, or ended. The message says which and why."""
 
@@ -246,7 +251,7 @@ class Engine:
 
     def file(self, uri: str) -> Path:
         """Where a file output (`kestra:///…`) lies on this machine."""
-        return self._state / "storage/main" / uri.removeprefix("kestra:///")
+        return stored(self._state, uri)
 
     def stop(self) -> None:
         """Ends the engine, its runs and their processes. Safe to call twice, and after a crash of the engine."""
