@@ -31,9 +31,10 @@ from scripts.pipeline.entry import as_command, utc_day
 from scripts.pipeline.errors import DamagedError, PermanentError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger, State
 from scripts.pipeline.hours import Window, day_window, format_hour
+from scripts.pipeline.parts_tar import Members
 from scripts.pipeline.records import Part, Version
 from scripts.pipeline.settings import BucketSettings, PlanSettings, load
-from scripts.upload import Members, Uploader
+from scripts.upload import Uploader
 
 log = logging.getLogger("pipeline")
 LETTERS: dict[State, str] = {"open": ".", "young": "y", "empty": "e", "uploaded": "u", "loaded": "L"}

@@ -6,15 +6,12 @@ import argparse
 import gzip
 import logging
 import shutil
-import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import msgspec
 
@@ -24,7 +21,8 @@ from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import ConfigurationError, DamagedError, PipelineError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
 from scripts.pipeline.hours import parse_hour
-from scripts.pipeline.object_store import CONFLICT_TRIES, SHA256, Slice, StoredObject, sha256_of
+from scripts.pipeline.object_store import CONFLICT_TRIES, SHA256, StoredObject, sha256_of
+from scripts.pipeline.parts_tar import Members
 from scripts.pipeline.records import (
     Manifest,
     ManifestLine,
@@ -41,42 +39,6 @@ log = logging.getLogger("pipeline")
 # Reasons of a plan line for which `load` is asked about loaded versions too: the landing table may be another by now.
 CHECKED_AGAIN = {"forced", "restore"}
 THREADS = 8  # an answer of S3 takes tens of milliseconds
-
-
-class Members:
-    """Bytes for objects: members of parts.tar, read in place, and files. Safe to use from several threads."""
-
-    def __init__(self, tar: Path | None = None) -> None:
-        self._where: dict[str, tuple[Path, int, int]] = {}
-        if tar is None or tar.stat().st_size == 0:
-            return
-        try:
-            with tarfile.open(tar, "r:") as members:
-                self._where = {member.name: (tar, member.offset_data, member.size) for member in members}
-        except tarfile.TarError as error:
-            raise DamagedError(f"{tar.name} is not a tar file: {error}. Replay the run from the start.") from None
-
-    @contextmanager
-    def member(self, folder: str, key: str) -> Iterator[BinaryIO]:
-        """The bytes that go to an object key: member `<folder>/<last name of the key>`."""
-        name = _member_name(folder, key)
-        if name not in self._where:
-            raise DamagedError(f"what was extracted lacks {name}. Replay the run from the start.")
-        path, offset, size = self._where[name]
-        with path.open("rb") as file:
-            yield cast("BinaryIO", Slice(file, offset, size))
-
-    def add(self, folder: str, key: str, path: Path) -> None:
-        """A file of its own in place of a tar member."""
-        self._where[_member_name(folder, key)] = (path, 0, path.stat().st_size)
-
-    def keep_original(self, part: Part) -> None:
-        """The part's bytes also go to quarantine, under the same last name."""
-        self._where[_member_name("quarantine", part.key)] = self._where[_member_name("parts", part.key)]
-
-
-def _member_name(folder: str, key: str) -> str:
-    return f"{folder}/{key.rsplit('/', 1)[-1]}"
 
 
 class Uploader:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -243,34 +242,6 @@ def _client(settings: BucketSettings) -> S3Client:
     except (aws.BotoCoreError, ValueError) as error:  # boto3 raises ValueError for a malformed endpoint
         message = f"settings: no S3 client: {type(error).__name__}. Check the AWS_ settings in .env."
         raise ConfigurationError(message) from None
-
-
-class Slice(io.RawIOBase):
-    """`size` bytes of a file from `offset`, as a file of their own (a tar member, without unpacking it)."""
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(min(len(buffer), max(0, self._size - self._at)))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 class Readable(Protocol):

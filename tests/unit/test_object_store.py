@@ -9,7 +9,8 @@ import pytest
 
 from scripts.pipeline import object_store
 from scripts.pipeline.errors import ConfigurationError, DamagedError, RetriableError
-from scripts.pipeline.object_store import ObjectStore, Slice
+from scripts.pipeline.object_store import ObjectStore
+from scripts.pipeline.parts_tar import Slice
 from scripts.pipeline.settings import BucketSettings, load
 from tests import aws_policy, s3
 
