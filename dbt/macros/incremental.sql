@@ -11,9 +11,12 @@
     )) }}
 {%- endmacro %}
 
-{#- Of a model below int_amplitude__events: the newest build that it has taken in. -#}
-{% macro processed_since() -%}
-    {{ return(_newest("max(processed_at)", "to_timestamp_ntz('{}', 'YYYY-MM-DD HH24:MI:SS.FF9')")) }}
+{#- Of a model below int_amplitude__events: the newest build that it has taken in. A model that takes rows from two
+    models asks for each kind of rows: when it is built alone, one of them can be a build behind. -#}
+{% macro processed_since(rows="true") -%}
+    {{ return(_newest(
+        "max(iff(" ~ rows ~ ", processed_at, null))", "to_timestamp_ntz('{}', 'YYYY-MM-DD HH24:MI:SS.FF9')"
+    )) }}
 {%- endmacro %}
 
 {#- What this build stamps its new rows with: its start (UTC), or, when the clock of this machine is behind that of the

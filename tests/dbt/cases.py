@@ -219,6 +219,7 @@ for twin in twins:
     twin.view("/twins/", 30)
 server = Case("server")
 outside = server("Data Skills Video", 0, session_id=-1, device_id=None, library="http/1.0")
+outside_again = server("Data Skills Video", 60_000, into=second, session_id=-1, device_id=None, library="http/1.0")
 
 # B14: JSON null and an absent key are one
 nulls = Case("nulls")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.dbt import cases
 from tests.dbt.conftest import LOAD_COLUMNS, Built
 
 
@@ -18,6 +19,13 @@ def test_a_build_without_new_data_changes_no_row_of_an_incremental_model(built: 
     """Times of builds and loads included. B21: run twice, the same rows."""
     for model in built.models("incremental"):
         assert built.tables["again"][model] == built.tables["incremental"][model], model
+
+
+def test_a_mart_built_before_its_parents_misses_no_session(built: Built):
+    """Built alone it saw the new events outside sessions, and not yet the new sessions."""
+    assert built.rows("detecting_website_issues", uuid=cases.outside_again["uuid"])
+    (late,) = [event for event in cases.second if event["amplitude_id"] == cases.PEOPLE["night"]]
+    assert built.rows("detecting_website_issues", uuid=late["uuid"])
 
 
 def test_no_model_is_empty(built: Built):

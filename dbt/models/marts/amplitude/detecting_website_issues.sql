@@ -7,15 +7,16 @@
         on_schema_change='append_new_columns',
     )
 }}
-{%- set processed_from = processed_since() %}
+{%- set sessions_from = processed_since("session_key is not null") %}
+{%- set outside_from = processed_since("session_key is null") %}
 
 with
 
 session_events as (
 
     select * from {{ ref('int_amplitude__session_events') }}
-    {%- if processed_from %}
-    where processed_at > {{ processed_from }}
+    {%- if sessions_from %}
+    where processed_at > {{ sessions_from }}
     {%- endif %}
 
 ),
@@ -24,7 +25,8 @@ sessions as (
 
     select
         session_key,
-        is_suspected_bot
+        is_suspected_bot,
+        processed_at
     from {{ ref('int_amplitude__session') }}
 
 ),
@@ -35,7 +37,11 @@ events as (
         session_events.*,
         sessions.is_suspected_bot
     from session_events
-    inner join sessions on session_events.session_key = sessions.session_key
+    inner join sessions
+        on
+            session_events.session_key = sessions.session_key
+            -- a session that is a build behind its events waits for the next build
+            and session_events.processed_at = sessions.processed_at
 
 ),
 
@@ -252,8 +258,8 @@ events_outside_sessions as (
     where
         session_key is null
         and not is_insert_id_repeat
-        {%- if processed_from %}
-        and processed_at > {{ processed_from }}
+        {%- if outside_from %}
+        and processed_at > {{ outside_from }}
         {%- endif %}
 
 ),
