@@ -187,6 +187,15 @@ for number, day in enumerate(("2026-03-28", "2026-03-29", "2026-10-24", "2026-10
 # trap 12: a missing page
 missing = Case("missing")
 missing.view("/2016/old-post/", 0, title="404 - Page not found")
+# traps 4 and 12: from there the visitor goes home, whose view has the missing page's title; and the other way round
+away = Case("away")
+away.view("/2017/old-post/", 0, title="404 - Page not found")
+home = away.view("/", 5000, counter=2, title="404 - Page not found")
+away.click("/2017/old-post/", 5040, tag="a", text="Home")["event_properties"]["[Amplitude] Page Title"] = "Home"
+into = Case("into_missing")
+into.view("/", 0, title="Home")
+lost = into.view("/2018/old-post/", 5000, counter=2, title="Home")
+into.click("/", 5040, tag="a", text="Old")["event_properties"]["[Amplitude] Page Title"] = "404 - Page not found"
 
 # traps 13, 14: what must not be in a mart
 secret = Case("secret")

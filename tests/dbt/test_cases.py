@@ -133,6 +133,10 @@ def test_trap_12_a_missing_page_is_a_dead_end(built: Built):
     assert (sign["is_missing_page"], sign["is_dead_end"]) == (True, True)
 
 
+def test_traps_4_12_a_view_with_the_title_of_the_page_before_is_missing_when_its_click_says_so(built: Built):
+    assert [sign["is_missing_page"] for sign in issues(built, cases.home, cases.lost)] == [False, True]
+
+
 @pytest.mark.parametrize(
     "secret",
     [cases.EMAIL, "020 7946 0999", "grace@", cases.ADDRESS, cases.REPLAY, "utm_source=letter", "zoe@gmail.com"],

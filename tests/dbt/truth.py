@@ -27,6 +27,7 @@ class Event:
     time: datetime
     repeat: bool = False  # delivered again under another uuid
     ghost: bool = False
+    cause: Event | None = None  # of a view: the later click that caused it
     kind: str | None = None  # of a click: consent, media
 
     def __getattr__(self, name: str) -> Any:
@@ -302,6 +303,7 @@ def _ordered(key: Session, events: list[Event]) -> Visit:
                 page_views.append(event)
         if event.is_click and page_views and _caused(event, page_views):
             visit.steps.insert(visit.steps.index(page_views[-1]), event)
+            page_views[-1].cause = event if event.time > page_views[-1].time else None
         else:
             visit.steps.append(event)
     return visit
@@ -336,6 +338,9 @@ def _issues(visit: Visit) -> Iterator[dict[str, Any]]:
     for event in visit.steps:
         signs[event.uuid]["repeat_click_flag"] = "Y" if event.event_id in repeated else "N"
         title = event.own("[Amplitude] Page Title") or ""
+        if event.cause:
+            told = event.cause.own("[Amplitude] Page Title") or ""
+            title = "" if told == title else told
         signs[event.uuid]["is_missing_page"] = event.is_page_view and title.startswith("404")
     if not visit.is_bot:
         for run in _click_runs(visit):

@@ -31,17 +31,34 @@ sessions as (
 
 ),
 
+placed as (
+
+    select
+        *,
+        lag(is_click) over (partition by session_key order by step_order) as follows_click,
+        lag(event_time) over (partition by session_key order by step_order) as previous_time,
+        lag(page_title) over (partition by session_key order by step_order) as previous_title
+    from session_events
+
+),
+
 events as (
 
     select
-        session_events.*,
-        sessions.is_suspected_bot
-    from session_events
+        placed.*,
+        sessions.is_suspected_bot,
+        -- a view that a click caused is older than the click before it, and has the title of the page before
+        iff(
+            placed.follows_click and placed.previous_time > placed.event_time,
+            nullif(placed.previous_title, placed.page_title),
+            placed.page_title
+        ) as own_title
+    from placed
     inner join sessions
         on
-            session_events.session_key = sessions.session_key
+            placed.session_key = sessions.session_key
             -- a session that is a build behind its events waits for the next build
-            and session_events.processed_at = sessions.processed_at
+            and placed.processed_at = sessions.processed_at
 
 ),
 
@@ -206,7 +223,7 @@ signs as (
         coalesce(visits.returns, 0) as page_return_number,
         coalesce(visits.returns >= {{ var('page_return_min') }}, false) as is_page_return,
         coalesce(visits.page = visits.page_before_last, false) as is_loop,
-        coalesce(events.is_page_view and events.page_title ilike '404%', false) as is_missing_page,
+        coalesce(events.is_page_view and events.own_title ilike '404%', false) as is_missing_page,
         last_views.uuid is not null
         and (
             is_missing_page
