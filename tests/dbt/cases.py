@@ -112,7 +112,7 @@ ended("session_start", 0)
 last = ended.view("/left/", 4000)
 back = Case("ended", at="2026-09-24 11:00:00", into=second)
 late = {"server_upload_time": _text(back.start), "client_upload_time": _text(back.start)}
-ended("session_end", 4001, into=second, **late)
+ended("session_end", 4001, into=second, os_version="158", **late)
 back("session_start", 0, **{"$insert_id": "ended-back-1"})
 back.view("/came-back/", 20, **{"$insert_id": "ended-back-2"})
 

@@ -42,6 +42,7 @@ def test_trap_2_b02_b08_a_session_end_months_later_ends_its_own_session(built: B
     assert float(old["duration_seconds"]) == 4.001
     assert old["has_session_end"]
     assert (old["events"], new["events"]) == (3, 2)
+    assert old["browser_version"] == 153  # the visit's own, not that of the browser which sent its end
     assert new["started_at"] == at("2026-09-24 11:00:00")
     assert not new["has_session_end"]
 

@@ -109,13 +109,19 @@ class Visit:
         old = any(
             (event.os_name == "Chrome" and int(event.os_version) <= 139)
             or (event.os_name == "Edge" and int(event.os_version) <= 139)
-            for event in self.steps
+            for event in own or self.steps
             if event.os_version
         )
         referred = any(event.own("referring_domain") not in (None, "EMPTY") for event in self.steps)
         times = [event.time for event in own]
         quick = not times or max(times) - min(times) <= timedelta(milliseconds=400)
         return old and not referred and len(own) <= 2 and quick
+
+    def said(self, name: str) -> Any:
+        """What its events say of the visitor's device; session_end is of the next visit's."""
+        own = {event.raw[name] for event in self.steps if event.event_type != "session_end"} - {None}
+        (value,) = own or {event.raw[name] for event in self.steps}
+        return value
 
     def count(self, event_type: str) -> int:
         return sum(event.event_type == event_type for event in self.steps)
@@ -205,6 +211,14 @@ class Truth:
                 "videos_finished": visit.count("video_finished"),
                 "entry_page_url": views[0].page if views else None,
                 "exit_page_url": views[-1].page if views else None,
+                "referring_domain": _or(views[0].own("referring_domain"), "EMPTY").replace("EMPTY", "") or None
+                if views
+                else None,
+                "browser": visit.said("os_name"),
+                "browser_version": int(visit.said("os_version")),
+                "operating_system": visit.said("device_family"),
+                "device_type": visit.said("device_type"),
+                "language": visit.said("language"),
                 "has_session_end": visit.count("session_end") > 0,
                 "is_bounce": visit.is_bounce,
                 "is_suspected_bot": visit.is_bot,

@@ -61,11 +61,10 @@ aggregated as (
         max(iff(is_page_view and view_number_from_end = 1, page, null)) as exit_page_url,
         max(iff(is_page_view and view_number = 1, referring_domain, null)) as referring_domain,
         count_if(referring_domain is not null) > 0 as has_referrer,
-        max(browser) as browser,
-        max(browser_version) as browser_version,
-        max(operating_system) as operating_system,
-        max(device_type) as device_type,
-        max(language) as language,
+        -- session_end is sent by the next visit, months later with another version of the browser
+        {%- for column in ['browser', 'browser_version', 'operating_system', 'device_type', 'language'] %}
+        coalesce(max(iff(is_session_end, null, {{ column }})), max({{ column }})) as {{ column }},
+        {%- endfor %}
         count_if(is_session_end) > 0 as has_session_end,
         count_if(not is_session_end) as events_before_end,
         datediff(
