@@ -262,9 +262,9 @@ repeat = Case("repeat", at="2026-09-10 08:00:00")
 original = repeat("session_start", 0)
 repeated = repeat("session_start", 0, into=second, **{name: original[name] for name in ("$insert_id", "event_id")})
 
-# an empty $insert_id says nothing: two events, not a repeat
+# an empty $insert_id says nothing: two events, not a repeat; an empty user_id names nobody
 unnamed = Case("unnamed")
-unnamed("session_start", 0, **{"$insert_id": ""})
+unnamed("session_start", 0, user_id="", **{"$insert_id": ""})
 unnamed.view("/unnamed/", 10, **{"$insert_id": ""})
 
 # a person whose user_id changes: the newest counts, whatever the alphabet says

@@ -251,6 +251,13 @@ def test_a_delivery_repeated_after_seven_days_is_marked_and_not_counted(built: B
     assert marks == {cases.original["uuid"]: False, cases.repeated["uuid"]: True}
     assert [session["events"] for session in sessions(built, "repeat")] == [1]
     assert [session["events"] for session in sessions(built, "unnamed")] == [2]  # an empty $insert_id is none
+    (device,) = built.rows("int_amplitude__devices", device_id="device-repeat")
+    assert device["events"] == 1
+
+
+def test_an_empty_user_id_names_nobody(built: Built):
+    (user,) = built.rows("int_amplitude__users", amplitude_id=PEOPLE["unnamed"])
+    assert (user["user_id"], user["user_id_seen_at"], user["is_identified"]) == (None, None, False)
 
 
 def test_companies_with_their_reasoning(built: Built):

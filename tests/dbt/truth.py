@@ -44,7 +44,7 @@ class Event:
     @property
     def page(self) -> str | None:
         url = self.own("[Amplitude] Page URL")
-        return None if url is None else url.split("?")[0].split("#")[0]
+        return url.split("?")[0].split("#")[0] or None if url else None
 
     @property
     def is_view(self) -> bool:

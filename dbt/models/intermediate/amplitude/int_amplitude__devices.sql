@@ -14,7 +14,9 @@ with
 events as (
 
     select * from {{ ref('int_amplitude__events') }}
-    where device_id is not null
+    where
+        device_id != ''
+        and not is_insert_id_repeat
 
 ),
 

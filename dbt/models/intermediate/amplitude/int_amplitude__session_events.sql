@@ -55,7 +55,7 @@ ordered as (
 
     select
         *,
-        split_part(split_part(page_url, '?', 1), '#', 1) as page,
+        nullif(split_part(split_part(page_url, '?', 1), '#', 1), '') as page,
         coalesce(event_type = '[Amplitude] Page Viewed', false) as is_view,
         coalesce(event_type = {{ click }}, false) as is_click,
         row_number() over (partition by session_key order by event_time, event_id, uuid) as position

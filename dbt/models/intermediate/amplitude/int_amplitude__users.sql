@@ -16,8 +16,8 @@ loaded_events as (
 
     select
         amplitude_id,
-        user_id,
-        iff(user_id is null, null, event_time) as user_id_seen_at,
+        nullif(user_id, '') as user_id,
+        iff(coalesce(user_id, '') = '', null, event_time) as user_id_seen_at,
         event_time as first_seen_at,
         event_time as last_seen_at,
         loaded_at

@@ -254,7 +254,7 @@ events_outside_sessions as (
         event_id,
         event_type,
         event_time,
-        split_part(split_part(page_url, '?', 1), '#', 1) as page_url,
+        nullif(split_part(split_part(page_url, '?', 1), '#', 1), '') as page_url,
         page_title,
         element_tag,
         element_id,
