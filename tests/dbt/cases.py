@@ -289,6 +289,11 @@ for number in range(3):
     mapped("session_start", 0, ip_address=f"::ffff:198.51.100.{number}")
     mapped.view("/mapped/", 900, ip_address=f"::ffff:198.51.100.{number}")
 
+# an office with IPv6: its network in three spellings (RFC 5952), and the network beside it
+SPELLINGS = ("2001:db8:7::5", "2001:db8:7:0:a1b2:c3d4:e5f6:789a", "2001:DB8:7:0::9", "2001:db8:7:1::5")
+for number, host in enumerate(SPELLINGS):
+    Case(f"six_{number}", at=f"2026-09-24 16:0{number}:00")("session_start", 0, ip_address=host)
+
 # thresholds at their edge: the last value that counts, and the first that does not
 edge = Case("edge")
 edge.view("/from/", 0)

@@ -270,6 +270,9 @@ def test_companies_with_their_reasoning(built: Built):
     )
     assert PEOPLE["guest_0"] not in rows  # two companies on one network: a provider
     assert PEOPLE["mapped_0"] not in rows  # three IPv4 addresses written as IPv6
+    six = [rows.get(PEOPLE[f"six_{number}"]) for number in range(4)]
+    assert len({row["suspected_company"] for row in six[:3]}) == 1  # one IPv6 network, however it is spelt
+    assert six[3] is None  # the next network
 
 
 def test_thresholds_at_their_edge(built: Built):

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -270,7 +271,7 @@ class Truth:
                 found = (event.time, event.user_id)
                 newest[event.amplitude_id] = max(newest.get(event.amplitude_id, found), found)
             if event.ip_address:
-                networks[event.ip_address].add(event.amplitude_id)
+                networks[_network(event.ip_address)].add(event.amplitude_id)
         domains = {person: text.split("@")[1].lower() for person, (_, text) in newest.items() if "@" in text}
         domains = {person: domain for person, domain in domains.items() if domain not in FREE_MAIL}
         best: dict[int, tuple[int, int, str | None, str]] = {}
@@ -407,6 +408,12 @@ def _kind(event: Event) -> str | None:
         return "media"
     place = [event.own(f"[Amplitude] Element Position {side}") for side in ("Left", "Top")]
     return "consent" if label is None and place == [0, 0] else None
+
+
+def _network(address: str) -> str:
+    parsed = ip_address(address)
+    whole = not isinstance(parsed, IPv6Address) or parsed.ipv4_mapped
+    return str(parsed) if whole else str(ip_network((address, 64), strict=False))
 
 
 def _kind_of(value: Any) -> str:

@@ -20,11 +20,15 @@ networks as (
     select
         amplitude_id,
         -- of IPv6 the first 64 bits are the network, the rest is the device (RFC 4291, 2.5.4); what ends in an IPv4
-        -- address (2.5.5) is one
+        -- address (2.5.5) is one; zeros at the end of the 64 bits may be written or left out (RFC 5952, 2.2)
         sha2(
             iff(
                 contains(ip_address, ':') and not contains(ip_address, '.'),
-                split_part(regexp_substr(lower(ip_address), '^[0-9a-f]*:[0-9a-f]*:[0-9a-f]*:[0-9a-f]*'), '::', 1),
+                regexp_replace(
+                    split_part(regexp_substr(lower(ip_address), '^[0-9a-f]*:[0-9a-f]*:[0-9a-f]*:[0-9a-f]*'), '::', 1),
+                    '(:0*)+$',
+                    ''
+                ),
                 ip_address
             )
         ) as network_key,
