@@ -257,6 +257,12 @@ night.view("/morning/", 30 * 60_000, counter=2, into=second, **tomorrow)
 drift = Case("drift", into=second)
 drift("Course Enrolled", 0)
 
+# what the SDK records by itself is no action
+vitals = Case("vitals", into=second)
+vitals.view("/vitals/", 0)
+vitals("[Amplitude] Web Vitals", 900)
+vitals("[Amplitude] Network Request", 950)
+
 # delivered again after Amplitude's 7 days: the same $insert_id under another uuid
 repeat = Case("repeat", at="2026-09-10 08:00:00")
 original = repeat("session_start", 0)

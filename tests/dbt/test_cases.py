@@ -138,6 +138,11 @@ def test_traps_4_12_a_view_with_the_title_of_the_page_before_is_missing_when_its
     assert [sign["is_missing_page"] for sign in issues(built, cases.home, cases.lost)] == [False, True]
 
 
+def test_what_the_sdk_records_by_itself_is_no_action(built: Built):
+    (session,) = sessions(built, "vitals")
+    assert (session["events"], session["actions"], session["is_bounce"]) == (3, 0, True)
+
+
 @pytest.mark.parametrize(
     "secret",
     [cases.EMAIL, "020 7946 0999", "grace@", cases.ADDRESS, cases.REPLAY, "utm_source=letter", "zoe@gmail.com"],

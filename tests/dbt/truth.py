@@ -61,7 +61,8 @@ class Event:
 
     @property
     def is_action(self) -> bool:
-        passive = {"session_start", "session_end", "video_loaded", "[Amplitude] Replay Captured", VIEW}
+        automatic = {f"[Amplitude] {name}" for name in ("Replay Captured", "Network Request", "Web Vitals")}
+        passive = {"session_start", "session_end", "video_loaded", VIEW} | automatic
         return self.event_type not in passive and self.kind != "consent"
 
     @property

@@ -202,7 +202,9 @@ final as (
         not is_view
         and coalesce(element_kind, '') != 'consent'
         and coalesce(event_type, '') not in (
-            'session_start', 'session_end', 'video_loaded', '[Amplitude] Replay Captured'
+            'session_start', 'session_end', 'video_loaded', '[Amplitude] Replay Captured',
+            -- what the browser's SDK records by itself when a site turns it on
+            '[Amplitude] Network Request', '[Amplitude] Web Vitals'
         ) as is_action,
         row_number() over (
             partition by session_key
