@@ -75,6 +75,14 @@ def test_every_model_has_a_key_test(built: Built):
     assert without == {"stg_amplitude__events", "int_amplitude__event_enhanced_with_properties"}
 
 
+def test_a_warning_about_events_ends_a_week_after_its_cause(built: Built):
+    """One malformed event of last year must not colour every run, nor each such test read the whole history."""
+    tests = [node for node in built.manifest.nodes.values() if node.resource_type == "test"]
+    warnings = {node.name: node.config.where for node in tests if node.config.severity.lower() == "warn"}
+    assert len(warnings) == 6
+    assert set(warnings.values()) == {"processed_at >= dateadd('day', -7, sysdate())"}
+
+
 def test_schemas_and_tags_are_those_of_the_design(built: Built):
     assert {node.schema for node in nodes(built)} == {"STAGING", "INTERMEDIATE", "MARTS", "SENSITIVE"}
     for node in nodes(built):
