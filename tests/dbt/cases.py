@@ -184,6 +184,15 @@ for number, day in enumerate(("2026-03-28", "2026-03-29", "2026-10-24", "2026-10
     clock("session_start", 0)
     clock.view("/clock/", 900)
 
+# over midnight in London; and a clock a year ahead, by which the session is named: its number is by the corrected times
+midnight = Case("midnight", at="2026-09-24 22:50:00")
+midnight("session_start", 0)
+midnight.view("/midnight/", 20 * 60_000)
+for hour, ahead in (("09", 365 * 86_400_000), ("11", 0)):
+    skewed = Case("skewed", at=f"2026-09-24 {hour}:00:00")
+    skewed.session += ahead
+    skewed("session_start", 0, **{"$insert_id": f"skewed-{hour}"})
+
 # trap 12: a missing page
 missing = Case("missing")
 missing.view("/2016/old-post/", 0, title="404 - Page not found")

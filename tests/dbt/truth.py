@@ -184,7 +184,7 @@ class Truth:
     def issues(self) -> Iterator[dict[str, Any]]:
         for event in self.events.values():
             if not event.session and not event.repeat:
-                yield {"uuid": event.uuid, **_no_signs(), "is_suspected_bot": False}
+                yield {**_told(event), **_no_signs(), "element_kind": None, "is_suspected_bot": False}
         for visit in self.visits.values():
             yield from _issues(visit)
 
@@ -331,6 +331,21 @@ def _caused(click: Event, page_views: list[Event]) -> bool:
     return click.time - view.time <= CAUSE and click.page is not None and click.page != view.page and click.page == left
 
 
+def _told(event: Event) -> dict[str, Any]:
+    tag, element_id, element_class = event.element[1:4]
+    return {
+        "uuid": event.uuid,
+        "amplitude_id": event.amplitude_id,
+        "event_type": event.event_type,
+        "event_time": event.time,
+        "page_url": event.page,
+        "page_title": event.own("[Amplitude] Page Title"),
+        "element_tag": tag,
+        "element_id": element_id,
+        "element_class": element_class,
+    }
+
+
 def _no_signs() -> dict[str, Any]:
     return {
         "repeat_click_flag": "N",
@@ -372,7 +387,7 @@ def _issues(visit: Visit) -> Iterator[dict[str, Any]]:
             signs[event.uuid] |= {"page_return_number": returns, "is_page_return": returns >= 2, "is_loop": loop}
         _dead_end(visit, signs)
     for event in visit.steps:
-        yield {"uuid": event.uuid, **signs[event.uuid], "is_suspected_bot": visit.is_bot}
+        yield {**_told(event), **signs[event.uuid], "element_kind": event.kind, "is_suspected_bot": visit.is_bot}
 
 
 def _click_runs(visit: Visit) -> list[list[Event]]:
