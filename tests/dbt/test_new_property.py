@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.dbt import story
+from tests.dbt.conftest import WITHOUT_TESTS
 from tests.dbt.warehouse import ROOT, Dbt, deployed
 
 PATCH = ROOT / "docs/new_property.patch"
@@ -28,15 +29,13 @@ def test_the_property_stands_in_the_mart_and_an_older_row_takes_it_by_a_full_ref
         loads = list(story.first_loads())
         for load in loads:
             warehouse.load(load.events, load.source_file, load.loaded_at)
-        Dbt(warehouse, tmp_path / "dbt")(
-            "build", "--select", "+journey_analysis", "--exclude-resource-type", "unit_test"
-        )
+        Dbt(warehouse, tmp_path / "dbt")("build", "--select", "+journey_analysis", *WITHOUT_TESTS)
         subprocess.run(["git", "apply", str(PATCH)], cwd=tmp_path, check=True)
         dbt = Dbt(warehouse, tmp_path / "dbt")
         mart = "AMPLITUDE.MARTS.JOURNEY_ANALYSIS"
         dbt("run", "--select", "+journey_analysis")
         assert warehouse.query(f"select count(viewport_width) as known from {mart}") == [{"known": 0}]
-        dbt("build", "--full-refresh", "--select", "+journey_analysis", "--exclude-resource-type", "unit_test")
+        dbt("run", "--full-refresh", "--select", "+journey_analysis")
         found = warehouse.query(f"select uuid, viewport_width from {mart} where viewport_width is not null")
     sent = {event["uuid"]: event["event_properties"] for load in loads for event in load.events}
     assert found
