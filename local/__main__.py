@@ -81,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     backfill.add_argument("flow")
     backfill.add_argument("--trigger", default="daily", help="id of the schedule (%(default)s)")
     backfill.add_argument(
-        "--start", required=True, type=_moment, help="first tick or later, as 2026-11-02 or with a time"
+        "--start", required=True, type=_moment, help="first tick or earlier, as 2026-11-02 or with a time"
     )
-    backfill.add_argument("--end", type=_moment, help="last tick or earlier (default: now)")
+    backfill.add_argument("--end", type=_end, help="last tick or later; a day means all of it (default: now)")
     backfill.add_argument("--input", action="append", default=[], metavar="K=V", type=_pair)
     backfill.add_argument("--label", action="append", default=[], metavar="K=V", type=_pair)
     query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
@@ -125,6 +125,11 @@ def _moment(text: str) -> str:
         message = f"{text!r}: write YYYY-MM-DD or YYYY-MM-DDTHH:MM"
         raise argparse.ArgumentTypeError(message) from None
     return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).isoformat()
+
+
+def _end(text: str) -> str:
+    """A day's end is its last second: all ranges of days here include both."""
+    return _moment(f"{text}T23:59:59" if len(text) == len("2026-11-02") else text)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,29 @@ def test_a_backfill_runs_each_tick_once_in_order_with_its_inputs_and_labels(
     assert [wait_for_log(all_events, "tell") for _ in range(3)] == [
         f"2026-01-0{day}T03:30:00Z Leeds backfill" for day in (2, 3, 4)
     ]
+
+
+def test_a_backfill_of_one_tick_runs_it_and_a_range_without_a_tick_is_refused(
+    engine: Engine, all_events: queue.SimpleQueue[Event]
+):
+    """Kestra would take both, run nothing, and keep the trigger waiting for ever."""
+    tick = datetime(2026, 1, 6, 3, 30, tzinfo=UTC)
+    with pytest.raises(EngineError, match=r"no tick from 2026-01-06T04:00.* to 2026-01-06T05:00"):
+        backfill_when_free(engine, tick + timedelta(minutes=30), tick + timedelta(minutes=90))
+    backfill_when_free(engine, tick, tick)
+    assert wait_for_log(all_events, "tell") == "2026-01-06T03:30:00Z nowhere no reason"
+
+
+def backfill_when_free(engine: Engine, first: datetime, last: datetime) -> None:
+    """The trigger may still be at the backfill of the test before."""
+    for _ in range(100):
+        try:
+            return engine.backfill("scheduled", "daily", first, last)
+        except EngineError as error:
+            if "still at its backfill" not in str(error):
+                raise
+            time.sleep(0.2)
+    pytest.fail("the trigger does not end its backfill")
 
 
 def wait_for_log(events: queue.SimpleQueue[Event], task: str) -> str:

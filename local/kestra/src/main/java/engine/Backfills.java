@@ -36,7 +36,12 @@ final class Backfills {
         this.queue = context.getBean(Argument.of(QueueInterface.class, Trigger.class), Qualifiers.byName(QueueFactoryInterface.TRIGGER_NAMED));
     }
 
-    /** Both ends are inclusive; the runs follow one after another, in order. Without an end: to now. */
+    /**
+     * Both ends are inclusive; the runs follow one after another, in order. Without an end: to now.
+     *
+     * Kestra 1.3 never begins a backfill whose only tick is its start, and never ends one without a tick: the trigger
+     * would wait for ever. So the start lies a second earlier, and a range without a tick is refused.
+     */
     void start(Flow flow, String triggerId, String start, String end, Map<String, Object> inputs, List<Label> labels) throws Exception {
         Schedule schedule = ListUtils.emptyOnNull(flow.getTriggers()).stream()
             .filter(each -> each.getId().equals(triggerId) && each instanceof Schedule).map(Schedule.class::cast).findFirst()
@@ -48,10 +53,14 @@ final class Backfills {
         if (trigger.getBackfill() != null) {
             throw new IllegalArgumentException("trigger " + triggerId + " is still at its backfill until " + trigger.getBackfill().getEnd());
         }
-        Trigger filling = trigger.withBackfill(Backfill.builder().start(ZonedDateTime.parse(start))
-            .end(end == null ? null : ZonedDateTime.parse(end)).inputs(inputs).labels(labels).build());
+        ZonedDateTime last = end == null ? ZonedDateTime.now() : ZonedDateTime.parse(end);
+        Trigger filling = trigger.withBackfill(Backfill.builder().start(ZonedDateTime.parse(start).minusSeconds(1))
+            .end(end == null ? null : last).inputs(inputs).labels(labels).build());
         ZonedDateTime first = schedule.nextEvaluationDate(
             conditions.conditionContext(contexts.of(flow, schedule), flow, null), Optional.of(filling));
+        if (first.isAfter(last)) {
+            throw new IllegalArgumentException("trigger " + triggerId + " has no tick from " + start + " to " + last);
+        }
         queue.emit(filling.toBuilder().nextExecutionDate(first).build());
     }
 
