@@ -154,6 +154,9 @@ nested = [
     clicks.click("/watch/", 9061, tag="button", text="Menu"),
 ]
 fast = [clicks.click("/watch/", after, tag="a", text="Next") for after in (15000, 15400)]  # two are not enough
+# the same link of two pages, back and forth: no run on either
+tabs = [clicks.click(path, after, tag="a", text="Tab") for path, after in
+        (("/watch/", 30_000), ("/other/", 30_900), ("/watch/", 31_800))]  # fmt: skip
 dead = [clicks.click("/watch/", after, tag="div", text="Load more") for after in (20000, 20600, 21300, 22000)]
 
 # trap 9: the consent banner's button tells nothing
@@ -289,10 +292,15 @@ renamed.view("/renamed/", 10, into=second, user_id="anna@harbour-retail.example"
 
 # an office: three people on one address, one of whom is known; and a provider with too many companies
 OFFICE, PROVIDER = "192.0.2.200", "192.0.2.201"
-for number, user_id in enumerate((None, "kim@quarry-logistics.example", None)):
+for number, user_id in enumerate((None, "Kim@Quarry-Logistics.Example", None)):
     worker = Case(f"office_{number}", at=f"2026-09-24 13:0{number}:00")
     worker("session_start", 0, ip_address=OFFICE, user_id=user_id)
     worker.view("/office/", 900, ip_address=OFFICE)
+# one of them works in a larger office too, which counts more
+DEPOT = "192.0.2.202"
+for number, user_id in enumerate((None, "lee@canal-freight.example", None)):
+    Case(f"depot_{number}", at=f"2026-09-24 13:1{number}:00")("session_start", 0, ip_address=DEPOT, user_id=user_id)
+worker("[Amplitude] Element Changed", 1800, ip_address=DEPOT)
 for number, user_id in enumerate((None, "a@one-company.example", "b@another-company.example")):
     guest = Case(f"guest_{number}", at=f"2026-09-24 14:0{number}:00")
     guest("session_start", 0, ip_address=PROVIDER, user_id=user_id)

@@ -92,6 +92,7 @@ def test_trap_7_a_reload_is_a_second_view_but_no_return(built: Built):
 def test_trap_8_b10_only_clicks_on_a_dead_button_are_repeated(built: Built):
     assert [sign["element_kind"] for sign in issues(built, *cases.scrubs)] == ["media", "media"]
     harmless = issues(built, *cases.scrubs, *cases.nested, *cases.fast)
+    assert [sign["clicks_in_run"] for sign in issues(built, *cases.tabs)] == [1, 1, 1]
     assert not any(sign["is_repeated_click"] for sign in harmless)
     assert all(sign["is_repeated_click"] and sign["clicks_in_run"] == 4 for sign in issues(built, *cases.dead))
 
@@ -273,6 +274,7 @@ def test_companies_with_their_reasoning(built: Built):
     assert colleague["reasoning"] == (
         "Shares a network with 2 other people, of whom 1 have an e-mail address at quarry-logistics.example"
     )
+    assert rows[PEOPLE["office_2"]]["suspected_company"] == "canal-freight.example"  # the network that more share
     assert PEOPLE["guest_0"] not in rows  # two companies on one network: a provider
     assert PEOPLE["mapped_0"] not in rows  # three IPv4 addresses written as IPv6
     six = [rows.get(PEOPLE[f"six_{number}"]) for number in range(4)]
