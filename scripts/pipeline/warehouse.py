@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ KEY_REFUSED = {390144, 394300, 394303, 394304, 394305, 394306}
 CLOCK_REFUSED = {394301, 394302}  # the login's own times: over already, or not yet begun
 NO_ACCOUNT = 290404  # HTTP 404
 UNREACHED = 250001
+KEY_OF_ANOTHER_KIND = 251008  # Ed25519 and the like
 # 390…: a refused login, 390100 a wrong user, 390201 and others the account's own reasons; 394…: a key pair's.
 _LOGIN_CODES = {*range(390000, 391000), *range(394300, 394400), NO_ACCOUNT}
 
@@ -72,7 +74,7 @@ def key_fingerprint(settings: SnowflakeSettings) -> str:
 def parameters(settings: SnowflakeSettings, role: str | None = None) -> dict[str, Any]:
     """Arguments of `snowflake.connector.connect`. `role`: instead of SNOWFLAKE_ROLE."""
     password = settings.snowflake_private_key_file_pwd
-    key_file = settings.snowflake_private_key_file.expanduser()
+    key_file = Path(os.path.expanduser(settings.snowflake_private_key_file))  # noqa: PTH111 (Path's raises for ~nobody)
     if not key_file.is_file():
         message = f"settings: SNOWFLAKE_PRIVATE_KEY_FILE: there is no file {key_file}. Mount the key there."
         raise ConfigurationError(message)
@@ -160,6 +162,9 @@ def _typed(error: sf.Error) -> PipelineError:
     if code == REMOTE_FILE_GONE:
         advice = "Run amplitude_daily over its day with `force`"
         return PermanentError(f"Snowflake finds an object no more in the bucket. {advice}.")
+    if code == KEY_OF_ANOTHER_KIND:
+        advice = "make an RSA key (docs/aws/README.md, key rotation)"
+        return ConfigurationError(f"settings: SNOWFLAKE_PRIVATE_KEY_FILE is of a kind that is not supported: {advice}.")
     if code == UNREACHED:
         advice = "check the network, SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT) and the account's network policy"
         return RetriableError(f"Snowflake was not reached within {LOGIN_SECONDS} s: {advice}, then run again.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from snowflake.connector import errors as sf
 
 from scripts.pipeline import warehouse
@@ -51,6 +52,25 @@ def test_missing_key_file_is_named_before_any_request(settings):
     settings.snowflake_private_key_file = settings.snowflake_private_key_file.with_name("gone.p8")
     with pytest.raises(ConfigurationError, match=r"SNOWFLAKE_PRIVATE_KEY_FILE: there is no file .*gone\.p8"):
         warehouse.parameters(settings)
+
+
+def test_a_key_file_below_the_home_of_nobody_is_one_that_is_missing(settings):
+    settings.snowflake_private_key_file = Path("~nobody-of-that-name/key.p8")
+    with pytest.raises(ConfigurationError, match="there is no file ~nobody-of-that-name"):
+        warehouse.parameters(settings)
+
+
+def test_a_key_of_another_kind_is_told_as_such(settings):
+    form = serialization.PrivateFormat.PKCS8
+    content = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"hush")
+    )
+    settings.snowflake_private_key_file.write_bytes(content)
+    with (
+        pytest.raises(ConfigurationError, match="is of a kind that is not supported: make an RSA key"),
+        warehouse.connect(settings),
+    ):
+        pass
 
 
 def raised(error: sf.Error) -> Exception:
