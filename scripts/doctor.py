@@ -77,6 +77,9 @@ def _checked(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Find
             yield from check()
     except PipelineError as error:
         yield Finding(name, "failed", str(error), "docs/runbook.md, A run failed")
+    except Exception as error:  # noqa: BLE001 (one that nobody foresaw must not take the other checks along)
+        what = f"this check ended with {type(error).__name__}."  # its text may hold anything
+        yield Finding(name, "failed", what, "docs/runbook.md, A run failed")
 
 
 def line(finding: Finding) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 import requests
+import urllib3
 from pydantic import SecretStr
 
 from scripts.pipeline import env_file, settings
@@ -99,7 +100,7 @@ def _other_region(amplitude: AmplitudeSettings, hour: Window) -> str:
 def of_bucket() -> Iterator[Finding]:
     """The rights of docs/aws/uploader-policy.json at each of the three prefixes. Nothing is written."""
     bucket = read_settings(BucketSettings)
-    store = ObjectStore(bucket)
+    store = ObjectStore(bucket, ONCE.tries)
     rights, read = 0, 0
     for prefix in (bucket.aws_prefix, ledger_prefix(bucket.aws_prefix), quarantine_prefix(bucket.aws_prefix)):
         folder = f"{prefix}/project={bucket.amp_project_id}/"
@@ -141,7 +142,7 @@ def of_clock() -> Iterator[Finding]:
     for name, url in hosts.items():
         try:
             answer = requests.head(url, timeout=10, allow_redirects=False)
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:  # the latter: a malformed host
             yield Finding("clock", "warning", f"{name} was not reached to compare ({type(error).__name__}).")
             continue
         theirs = http_date(answer.headers.get("Date"))

@@ -146,9 +146,9 @@ class ExportClient:
         is no data. Raises as `export`, and does not try again.
         """
         with self._answered(window) as response:
-            head = b"" if response.status_code == 404 else response.raw.read(64, decode_content=True)
-        if not head:
-            return None
+            if response.status_code == 404:
+                return None
+            head = response.raw.read(64, decode_content=True)
         found = re.match(rb"PK\x03\x04.{26}(\d+)/", head, re.DOTALL)  # a ZIP's first header has 30 bytes, then the name
         if found is None:
             raise DamagedError(f"{self._where} answered 200 with {_kind(head)}, not an archive of a project.")

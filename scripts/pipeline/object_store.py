@@ -67,12 +67,12 @@ class StoredObject:
 class ObjectStore:
     """One bucket. Safe to use from several threads."""
 
-    def __init__(self, settings: BucketSettings) -> None:
+    def __init__(self, settings: BucketSettings, tries: int = 5) -> None:
         self.bucket = settings.aws_bucket_name
         self._where = f"s3://{self.bucket}"
         if settings.aws_endpoint_url_s3:
             self._where += f" at {settings.aws_endpoint_url_s3.rpartition('@')[2]}"  # no user and password of it
-        self._client = _client(settings)
+        self._client = _client(settings, tries)
         self.endpoint: str = self._client.meta.endpoint_url
         self._encryption = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.aws_kms_key_id}
@@ -219,12 +219,12 @@ class ObjectStore:
         return RetriableError(f"{place}{type(error).__name__}: check the network, then replay the run.")
 
 
-def _client(settings: BucketSettings) -> S3Client:
+def _client(settings: BucketSettings, tries: int) -> S3Client:
     key, secret = settings.aws_access_key, settings.aws_access_secret_key
     config = Config(
         connect_timeout=10,
         read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": tries},
         max_pool_connections=16,
         s3={"addressing_style": settings.s3_addressing_style},
         request_checksum_calculation=settings.s3_checksums,

@@ -166,3 +166,38 @@ def test_every_remedy_is_in_the_pages_that_it_names():
     headings = set(re.findall(r'"docs/runbook\.md, ([^"]+)"', source))
     assert len(headings) >= 3
     assert not [heading for heading in headings if f"\n## {heading}\n" not in runbook]
+
+
+def test_an_answer_of_no_bytes_is_no_archive_and_no_sign_that_the_keys_are_taken(given, amplitude):
+    amplitude.project.programme.add(b'{"do": "empty"}')
+    try:
+        assert said(lambda: doctor._checked("Amplitude", checks.of_amplitude)) == (
+            f"failed   Amplitude: project {s3.PROJECT} at 127.0.0.1 answered 200 with nothing, not an archive of a"
+            " project. → docs/runbook.md, A run failed"
+        )
+    finally:
+        amplitude.project.programme.clear()
+
+
+def test_a_check_that_ends_as_nobody_foresaw_takes_no_other_along_and_shows_no_text(given):
+    def unforeseen():
+        raise KeyError("not-for-eyes")
+
+    assert said(lambda: doctor._checked("x", unforeseen)) == (
+        "failed   x: this check ended with KeyError. → docs/runbook.md, A run failed"
+    )
+
+
+def test_a_host_that_no_request_can_go_to_leaves_the_other_clock_to_be_compared(given):
+    given.setenv("AMP_BASE_URL", "https://a..b")
+    first, second = said(checks.of_clock).splitlines()
+    assert first == "warning  clock: Amplitude was not reached to compare (LocationParseError)."
+    assert second.startswith("ok")
+
+
+def test_a_bucket_that_does_not_work_is_asked_once(given, bucket):
+    """A store that hangs takes a minute a try."""
+    bucket.fault = lambda environ: ("503 Service Unavailable", "SlowDown")
+    bucket.requests.clear()
+    assert "503" in said(checks.of_bucket)
+    assert len(bucket.requests) == 1
