@@ -46,16 +46,26 @@ class Run:
     """What a run did, by its files. A missing or empty file means that its task did not get so far."""
 
     def __init__(self, plan: Path, manifest: Path, uploaded: Path) -> None:
-        self.planned = {line.hour: line for line in _read(plan, PlanLine)}
-        self.results = {line.hour: line for line in _read(manifest, ManifestLine)}
-        to_load = list(_read(uploaded, UploadedLine))
+        self.errors: list[str] = []
+        self.planned = {line.hour: line for line in self._read(plan, PlanLine)}
+        self.results = {line.hour: line for line in self._read(manifest, ManifestLine)}
+        to_load = list(self._read(uploaded, UploadedLine))
         self.rows = Counter[str]()
         for line in to_load:
             self.rows[line.hour] += sum(part.rows for part in line.parts)
         self.hours = sorted(self.planned | self.results | dict.fromkeys(self.rows))
-        self.errors = [f"{line.hour} extract: {line.error}" for line in self.results.values() if line.error]
+        self.errors += [f"{line.hour} extract: {line.error}" for line in self.results.values() if line.error]
         self.errors += [f"{line.hour} upload: {line.error}" for line in to_load if line.error]
+        self.bad_hours = {line.hour for line in self.results.values() if line.error}
+        self.bad_hours |= {line.hour for line in to_load if line.error}
         self.manifests = {line.hour: line.manifest for line in self.results.values() if line.manifest}
+
+    def _read(self, path: Path, kind: type[R]) -> Iterator[R]:
+        """Up to a line that is damaged, which is an error of the run."""
+        try:
+            yield from read_lines(path, kind) if path.exists() else ()
+        except DamagedError as error:
+            self.errors.append(str(error))
 
     @property
     def events(self) -> dict[str, int]:
@@ -70,7 +80,7 @@ class Run:
             "hours exported": outcomes["exported"],
             "hours empty (Amplitude has no data)": outcomes["empty"],
             "hours too young": outcomes["young"],
-            "hours with an error": len({line.split(" ", 1)[0] for line in self.errors}),
+            "hours with an error": len(self.bad_hours),
             "events exported": sum(self.events.values()),
             "of them repeats of a uuid in its hour": sum(found.repeats for found in manifests),
             "lines in quarantine": sum(len(part.bad_lines) for part in parts),
@@ -130,10 +140,6 @@ def run(
         "nodes_failed": failed,
         "credits": round(spent, 6),
     }
-
-
-def _read(path: Path, kind: type[R]) -> Iterator[R]:
-    return read_lines(path, kind) if path.exists() else iter(())
 
 
 def _calendar(interval: str) -> list[ledger.HourRow]:

@@ -149,6 +149,17 @@ def test_files_of_no_bytes_or_none_at_all_mean_that_the_task_did_not_get_so_far(
     assert "Not run" in paths["output"].read_text()
 
 
+@pytest.mark.parametrize("name", ["plan", "manifest", "uploaded"])
+def test_a_file_that_is_cut_is_an_error_in_the_report_and_no_reason_for_none(day, name):
+    _, paths = day
+    with paths[name].open("ab") as file:
+        file.write(b'{"hour":"2026-')
+    assert report.run(**paths)["errors"] == 2
+    text = paths["output"].read_text()
+    assert f"- {NAMES[name]} line " in text
+    assert rows_of(text, 2)["hours with an error"] == ("1",)
+
+
 def test_a_long_list_of_errors_is_cut(tmp_path):
     export = s3.Export(tmp_path)
     for number in range(60):
