@@ -171,7 +171,7 @@ def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
         ("dbt", of("results", "nodes_ok", "nodes_warned", "nodes_failed", "nodes_skipped"), seconds("build")),
     ]
     when = " to ".join(str(value) for value in figures["day"].values())
-    print(f"\nWhat happened for {when} (UTC)\n{sql.table(['hop', 'what', 'time'], hops, width=70)}")
+    print(f"\nWhat happened for {when} (UTC)\n{sql.table(['hop', 'what', 'time'], hops, width=100)}")
     if not tasks.get("plan", {}).get("hours"):
         print("Nothing was left to export or load: every hour of it stands in the ledger as loaded or empty.")
     print(f"\nOne visitor's journey (marts.journey_analysis)\n{sql.table(*sql.query(settings, LOOK))}")
