@@ -86,7 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     backfill.add_argument("--end", type=_end, help="last tick or later; a day means all of it (default: now)")
     backfill.add_argument("--input", action="append", default=[], metavar="K=V", type=_pair)
     backfill.add_argument("--label", action="append", default=[], metavar="K=V", type=_pair)
-    query = command("sql", do_sql, "run one statement on the stack's Snowflake", as_json=True)
+    query = command(
+        "sql",
+        do_sql,
+        "run one statement on the stack's Snowflake (--json: also what a cell is too narrow for)",
+        as_json=True,
+    )
     query.add_argument("statement", type=_statement)
     script = command(
         "script", do_script, "run a command of scripts/ on this stack, as `script ledger --from 2026-11-01`"
@@ -191,6 +196,8 @@ def status(options: argparse.Namespace) -> int:
         print("up" if remote else stack.BUSY if stack.busy(stack.STATE) else DOWN)
         for name, where in found["endpoints"].items():
             print(f"{name:10} {' '.join(f'{key}={value}' for key, value in where.items())}")
+        for run in progress.at_work(RUNS) if remote else ():
+            print(f"{'run':10} {run['flow']} {run['execution']} {run['state']}")
     return 0
 
 
@@ -223,7 +230,7 @@ def do_backfill(options: argparse.Namespace) -> int:
         raise stack.StackError("a backfill needs the schedules: `python -m local up` first")
     arguments = {name: getattr(options, name) for name in ("flow", "trigger", "start", "end")}
     list(remote.do("backfill", arguments | {"inputs": dict(options.input), "labels": dict(options.label)}))
-    print("begun; its runs come one after another: `python -m local logs`, `python -m scripts.ledger`")
+    print("begun; its runs come one after another: `python -m local logs`, `python -m local script ledger`")
     return 0
 
 
@@ -236,14 +243,14 @@ def do_script(options: argparse.Namespace) -> int:
         return subprocess.run(command, cwd=stack.ROOT, check=False).returncode
     remote = session.running()
     with contextlib.ExitStack() as opened:
-        there = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
+        there = session.settings_of(remote) if remote else opened.enter_context(stack.Stack()).settings
         return subprocess.run(command, cwd=stack.ROOT, env=stack.shell() | there, check=False).returncode
 
 
 def do_sql(options: argparse.Namespace) -> int:
     remote = session.running()
     with contextlib.ExitStack() as opened:
-        settings = next(remote.do("status", {}))["settings"] if remote else opened.enter_context(stack.Stack()).settings
+        settings = session.settings_of(remote) if remote else opened.enter_context(stack.Stack()).settings
         try:
             names, rows = sql.query(settings, options.statement)
         except snowflake.connector.Error as error:
@@ -251,7 +258,7 @@ def do_sql(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"columns": names, "rows": rows}, default=str))
     else:
-        print(sql.table(names, rows))
+        print(sql.table(names, rows, width=240))
     return 0
 
 

@@ -14,6 +14,7 @@ MARKS = {"SUCCESS": "✔", "WARNING": "!", "FAILED": "✘", "KILLED": "✘", "SK
 # The engine's own last words about a failed process: the task's own lines say more.
 ENGINE_NOISE = ("Command failed with exit code", "TaskException: Command failed")
 GREEN = {"SUCCESS", "WARNING"}
+ENDED = {*GREEN, "FAILED", "KILLED", "CANCELLED"}
 TAIL = 20
 
 
@@ -53,7 +54,10 @@ class Progress:
             self._say(f"  {MARKS[state]} {where} {state} {event.get('seconds') or 0:.1f} s{_figures(event)}")
             if state == "FAILED":
                 lines = self._logs[event["execution"], event["task"]]
-                for line in [each for each in lines if not any(noise in each for noise in ENGINE_NOISE)][-TAIL:]:
+                lines = [each for each in lines if not any(noise in each for noise in ENGINE_NOISE)]
+                if hidden := len(lines[:-TAIL]):
+                    self._say(f"      ({hidden} lines before: `python -m local logs {event['execution']}`)")
+                for line in lines[-TAIL:]:
                     self._say(f"      {line}")
         elif state == "RETRYING":
             self._say(f"  ↻ {where} failed and is tried again")
@@ -98,6 +102,19 @@ def show_logs(runs: Path, execution: str | None, out: TextIO = sys.stdout) -> bo
         event = json.loads(line)
         if event["event"] == "log":
             out.write(f"{event['at']} {event['level']:5} {event.get('task') or '-'}: {event['message']}\n")
-        elif event["event"] == "finished":
-            out.write(f"{event['flow']} {event['execution']} {event['state']}\n")
+    if event := _last_state(files[-1]):
+        out.write(f"{event['flow']} {event['execution']} {event['state']}\n")
     return True
+
+
+def at_work(runs: Path) -> list[Event]:
+    """The last word of each run that has not ended, the oldest first; also of those that no command waits for."""
+    last = [_last_state(file) for file in sorted(runs.glob("*.jsonl"), key=lambda file: file.stat().st_mtime)]
+    return [event for event in last if event and event["state"] not in ENDED]
+
+
+def _last_state(file: Path) -> Event | None:
+    """Only a run that a command waited for has a `finished`; scheduled runs and children have states alone."""
+    events = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"state"' in line)
+    states = [event for event in events if event["event"] in {"execution", "leftover", "finished"}]
+    return states[-1] if states else None

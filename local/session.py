@@ -24,7 +24,7 @@ from typing import Any, Self
 from local.engine import Engine, EngineError
 from local.java import BuildError, EngineBuild, ensure_engine
 from local.progress import Event, UnfinishedError
-from local.stack import STATE, Stack, StackError, busy
+from local.stack import GIVES_WAY, STATE, Stack, StackError, busy, read_settings
 from scripts.pipeline.project import NAMESPACE
 
 FAILURES = (StackError, EngineError, BuildError, UnfinishedError)
@@ -199,6 +199,17 @@ def running() -> Remote | None:
     return Remote()
 
 
+def settings_of(remote: Remote) -> dict[str, str]:
+    """Those of the stack that is up. StackError when a stand-in should give way now: that counts at the start only."""
+    settings: dict[str, str] = next(remote.do("status", {}))["settings"]
+    given = read_settings()
+    unheard = [switch for switch, _ in GIVES_WAY.values() if switch in given and given[switch] != settings[switch]]
+    if unheard:
+        message = f"{', '.join(unheard)} counts at the start only: `python -m local down` first"
+        raise StackError(message)
+    return settings
+
+
 @contextlib.contextmanager
 def reach(archives: Path | None, plugins: Path | None) -> Iterator[Session | Remote]:
     """The stack that `up` started, or one for this command alone."""
@@ -209,6 +220,7 @@ def reach(archives: Path | None, plugins: Path | None) -> Iterator[Session | Rem
         if archives or plugins:
             message = "--archives and --plugins count at the start only: `python -m local down` first"
             raise StackError(message)
+        settings_of(remote)
         yield remote
         return
     with Session(ensure_engine(), archives=archives and archives.resolve(), plugins=plugins) as own:

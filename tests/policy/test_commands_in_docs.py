@@ -30,6 +30,7 @@ RUN_BY = {
     "python -m local sql": ("tests/e2e/test_commands.py", 'laptop.run("sql"'),
     "python -m local script": ("tests/e2e/test_commands.py", 'laptop.run("script"'),
     "python -m local restart": ("tests/integration/test_engine.py", "engine.restart("),
+    "python -m local kill": ("tests/integration/test_engine.py", "engine.kill("),
     "python -m local replay": ("tests/integration/test_engine.py", "engine.replay("),
     "python -m local backfill": ("tests/integration/test_engine.py", "backfill("),
     "make demo": ("tests/e2e/conftest.py", 'laptop.run("demo"'),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from local import stack
+from local import __main__ as laptop
+from local import progress, session, stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,3 +76,40 @@ def test_make_without_a_registry_says_what_to_do(tmp_path: Path) -> None:
     assert "HTTPS_PROXY" in done.stderr
     assert "Then run make again" in done.stderr
     assert not (tmp_path / ".venv/uv.stamp").exists()
+
+
+def test_a_switch_that_comes_after_up_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run against the stand-in that somebody takes for their own Amplitude would be green, with made-up events."""
+
+    class Up:
+        def do(self, *_: object) -> Iterator[dict[str, Any]]:
+            yield {"event": "status", "settings": {"AMP_BASE_URL": "http://127.0.0.1:1"}}
+
+    monkeypatch.setattr(session, "running", Up)
+    monkeypatch.setenv("AMP_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(stack.StackError, match="AMP_BASE_URL counts at the start only"), session.reach(None, None):
+        pass
+    monkeypatch.setenv("AMP_BASE_URL", "http://127.0.0.1:1")
+    with session.reach(None, None) as there:
+        assert isinstance(there, Up)
+
+
+def test_a_run_that_no_command_waits_for_is_named_and_its_end_shown(tmp_path: Path) -> None:
+    """A scheduled run that was killed has no `finished`: its logs ended without a word, and no command told its id."""
+    states = {"one": ["CREATED", "RUNNING"], "two": ["CREATED", "RUNNING", "KILLING", "KILLED"]}
+    for run, told in states.items():
+        events = [{"event": "execution", "execution": run, "flow": "amplitude_daily", "state": each} for each in told]
+        (tmp_path / f"{run}.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert [event["execution"] for event in progress.at_work(tmp_path)] == ["one"]
+    progress.show_logs(tmp_path, "two", out := io.StringIO())
+    assert out.getvalue() == "amplitude_daily two KILLED\n"
+
+
+def test_an_answer_of_sql_can_be_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Step 3 of the erasure writes commands; cut at 48 characters they were no use."""
+    command = "aws s3 rm --recursive s3://bucket/" + "python-import-quarantine/project=1/date=2026-11-25/hour=15/" * 2
+    monkeypatch.setattr(laptop.session, "running", lambda: object())
+    monkeypatch.setattr(laptop.session, "settings_of", lambda _: {})
+    monkeypatch.setattr(laptop.sql, "query", lambda *_: (["COMMAND"], [(command,)]))
+    assert laptop.main(["sql", "select 1"]) == 0
+    assert command in capsys.readouterr().out
