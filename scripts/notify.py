@@ -46,12 +46,14 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
     settings = load(AlertSettings)
     now = settings.now()
     opened = still_open(alerts, now)
-    sent = [each for each, time in opened.items() if each != MORE and now - time < REPEAT]
+    sent = [each for each, time in opened.items() if each != MORE and abs(now - time) < REPEAT]
     if severity != "resolved" and key not in sent and len(sent) >= MAX_SENT:
         log.warning("not sent by itself, %d alerts were sent in %s: %s", len(sent), REPEAT, text)
         key, text = MORE, f"{MAX_SENT} alerts in a day; further ones stand in the runs of notify only."
     closing = [each for each in opened if is_of(each, key)] if severity == "resolved" else []
-    send = bool(closing) if severity == "resolved" else now - opened.get(key, NEVER) >= REPEAT
+    send = (
+        bool(closing) if severity == "resolved" else abs(now - opened.get(key, NEVER)) >= REPEAT
+    )  # a clock may have been ahead
     if send:
         others = [each for each in closing if each not in text]
         message = f"[{severity}] {text}" + (f" Over with it: {', '.join(others)}." if others else "")
@@ -82,7 +84,7 @@ def still_open(alerts: str, now: datetime) -> dict[str, datetime]:
     except msgspec.MsgspecError:
         log.warning("The KV value `alerts` is not readable and is made anew: an alert may be repeated.")
         return {}
-    recent = {key: time.astimezone(UTC) for key, time in opened.items() if now - time.astimezone(UTC) < KEPT}
+    recent = {key: time.astimezone(UTC) for key, time in opened.items() if abs(now - time.astimezone(UTC)) < KEPT}
     if MORE in recent and now - recent[MORE] >= REPEAT:
         del recent[MORE]  # nothing closes it
     return dict(sorted(recent.items(), key=lambda item: item[1])[-MAX_OPEN:])

@@ -87,6 +87,16 @@ def test_an_unreadable_memory_keeps_no_alert_back(receiver: Receiver, alerts: st
     assert say(alerts)["sent"] == 1
 
 
+@pytest.mark.parametrize("ahead", [timedelta(days=2), timedelta(days=400)])
+def test_an_alert_said_while_the_clock_was_ahead_is_not_kept_back_until_then(
+    receiver: Receiver, ahead: timedelta
+) -> None:
+    key = "amplitude_daily 2026-11-23"
+    again = say(json.dumps({key: (NOW + ahead).isoformat()}))
+    assert (again["sent"], list(json.loads(again["alerts"]))) == (1, [key])
+    assert say(again["alerts"])["sent"] == 0
+
+
 def test_without_a_webhook_the_alert_stands_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
