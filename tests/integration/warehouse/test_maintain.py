@@ -77,6 +77,7 @@ def database(deployed, environment, s3_server, snowflake_server, monkeypatch):
     return deployed
 
 
+@pytest.mark.scenario
 def test_pipe_gets_a_new_text_and_loads_what_comes_after(database, snowflake_server, s3_server, monkeypatch, tmp_path):
     def rows(statement: str) -> list[tuple]:
         return snowflake_server.rows(database, statement, role="SYSADMIN")
