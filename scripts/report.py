@@ -21,6 +21,7 @@ from scripts.pipeline import prices
 from scripts.pipeline.entry import as_command
 from scripts.pipeline.errors import DamagedError, PermanentError
 from scripts.pipeline.hour_ledger import HourLedger, State
+from scripts.pipeline.hours import Window
 from scripts.pipeline.records import ManifestLine, PlanLine, UploadedLine, read_lines
 from scripts.pipeline.report_facts import Asked, Days, of_days
 from scripts.pipeline.report_picture import draw
@@ -145,22 +146,24 @@ def run(
 def _calendar(interval: str) -> list[ledger.HourRow]:
     """The hours of the interval as the ledger has them."""
     settings = load(PlanSettings)
-    now = settings.now()
-    window = window_of(interval, now) if interval else None
-    if window is None:
-        raise PermanentError("the run has no interval.")
+    window = _window(interval, settings)
     found = HourLedger(load(BucketSettings))
     figures = len(window) <= READ_HOURS
-    return ledger.calendar(found, window, now, settings.export_latency_hours, figures=figures)
+    return ledger.calendar(found, window, settings.now(), settings.export_latency_hours, figures=figures)
 
 
 def _days(interval: str, *, built: bool) -> Days:
     if not built:  # nothing new in the marts, and the warehouse sleeps: to wake it costs a minute of credits
         raise PermanentError("dbt did not build in this run.")
-    if interval in {"", "none"}:
+    window = _window(interval, load(PlanSettings))
+    return of_days(f"{window.start:%Y-%m-%d}", f"{window.end:%Y-%m-%d}")
+
+
+def _window(interval: str, settings: PlanSettings) -> Window:
+    window = window_of(interval, settings.now()) if interval else None
+    if window is None:
         raise PermanentError("the run has no interval.")
-    first, _, last = interval.partition("..")
-    return of_days(first, last or first)
+    return window
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 from scripts.notify import is_of, still_open
 from scripts.pipeline.entry import as_command
-from scripts.pipeline.errors import RetriableError
+from scripts.pipeline.errors import PermanentError, RetriableError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
-from scripts.pipeline.hours import Window, day_window, format_hour, parse_hour
+from scripts.pipeline.hours import Window, format_hour, parse_hour
 from scripts.pipeline.records import ManifestLine, PlanLine, UploadedLine, read_lines
 from scripts.pipeline.settings import BucketSettings, PlanSettings, load
+from scripts.plan import window_of
 
 log = logging.getLogger("pipeline")
 HOURS_NAMED = 20
@@ -85,24 +86,27 @@ def mended(alerts: str, settings: PlanSettings) -> list[str]:
     """
     now = settings.now()
     intervals = {key: key.removeprefix(f"{FLOW} ") for key in still_open(alerts, now) if is_of(key, FLOW)}
-    entries = HourLedger(load(BucketSettings)).entries() if intervals else {}
+    windows = {key: _window(interval, now) for key, interval in intervals.items()}
+    days = [end.date() for window in windows.values() if window for end in (window.start, window.end)]
+    entries = HourLedger(load(BucketSettings)).entries(min(days), max(days)) if days else {}
 
     def finished(hour: datetime) -> bool:
         text = format_hour(hour)
         state = entries.get(text, HourEntry(text)).state(now, settings.export_latency_hours)
         return state not in {"open", "uploaded"}
 
-    def over(interval: str) -> bool:
-        if interval in NO_INTERVAL:
-            return True
-        first, _, last = interval.partition("..")
-        try:
-            days = day_window(date.fromisoformat(first)), day_window(date.fromisoformat(last or first))
-        except ValueError:
-            return False  # a warning
-        return all(map(finished, Window(days[0].start, days[1].end).hours()))
+    def over(key: str) -> bool:
+        window = windows[key]
+        return intervals[key] in NO_INTERVAL or (window is not None and all(map(finished, window.hours())))
 
-    return [key for key, interval in intervals.items() if over(interval)]
+    return [key for key in intervals if over(key)]
+
+
+def _window(interval: str, now: datetime) -> Window | None:
+    try:
+        return window_of(interval, now)
+    except PermanentError:
+        return None  # a warning, or without an interval
 
 
 def _log_of(state: str) -> str:
