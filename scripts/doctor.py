@@ -29,7 +29,7 @@ from scripts import deploy, health
 from scripts.pipeline import checks, deployment, warehouse
 from scripts.pipeline.checks import Finding, State
 from scripts.pipeline.entry import Result, as_command, files_explained, log
-from scripts.pipeline.errors import PipelineError
+from scripts.pipeline.errors import ConfigurationError, PermanentError, PipelineError
 from scripts.pipeline.keys import day_folder
 from scripts.pipeline.landing import Landing
 from scripts.pipeline.settings import BackupSettings, DeploySettings, PlanSettings
@@ -38,6 +38,8 @@ from scripts.pipeline.warehouse import Warehouse
 
 SCOPES = ("account", "database", "enterprise")
 LOADER, TRANSFORMER = "AMPLITUDE_LOADER", "AMPLITUDE_TRANSFORMER"
+PATIENCE = 60  # seconds, for one statement
+REFUSED = (ConfigurationError, PermanentError)  # an answer; a Snowflake that gives none ends the whole look at it
 NAMED = 3  # of many, how many are named
 AWS = "docs/aws/README.md, step"
 DEPLOY = "execute snowflake_deploy, action apply, scope database"
@@ -121,7 +123,7 @@ def of_snowflake(deployed: str) -> Iterator[Finding]:
     settings = read_settings(DeploySettings)
     with ExitStack() as opened:
         try:
-            session = opened.enter_context(warehouse.connect(settings))
+            session = opened.enter_context(warehouse.connect(settings, seconds=PATIENCE))
         except PipelineError as error:
             yield Finding("Snowflake login", "failed", str(error), f"{AWS} 5, and key rotation")
             what = "integration, DDL, roles, stage and pipe were not looked at, for want of a login."
@@ -146,8 +148,12 @@ def _integration(session: Warehouse, settings: DeploySettings) -> Generator[Find
     try:
         session.rows(f"use role {settings.deploy_role}")
         shown = {row["property"]: str(row["property_value"]) for row in session.dicts(f"desc integration {name}")}
-    except PipelineError as error:
+    except REFUSED as error:
         yield Finding("integration", "failed", f"{settings.deploy_role} cannot look at {name}: {error}", f"{AWS} 4")
+        return ""
+    if not shown["STORAGE_PROVIDER"].startswith("S3"):
+        what = f"{name} is of {shown['STORAGE_PROVIDER']}, not of S3: rename or drop it, then deploy."
+        yield Finding("integration", "failed", what, f"{AWS} 4: deploy scope account")
         return ""
     place = f"s3://{settings.aws_bucket_name}/{settings.aws_prefix}/"
     differs = {
@@ -184,7 +190,7 @@ def _ddl(session: Warehouse, settings: DeploySettings, deployed: str) -> Generat
         statements = [each for text in texts.values() for each in split_sql_statements(text)]
         lacking = deployment.missing(session, settings, statements)
         still = [] if lacking else deployment.stopped(session, settings, statements)
-    except PipelineError as error:
+    except REFUSED as error:
         yield Finding("DDL", "failed", str(error), f"{AWS} 5: {DEPLOY}")
         return False
     if changed:
@@ -215,7 +221,7 @@ def _roles(session: Warehouse, settings: DeploySettings, with_warehouse: bool) -
     for role in (LOADER, TRANSFORMER, settings.deploy_role):
         try:
             session.rows(f"use role {role}")
-        except PipelineError:
+        except REFUSED:
             what = (
                 f"{settings.snowflake_user} cannot take the role {role}: it is not there, or not granted to that user."
             )
@@ -225,7 +231,7 @@ def _roles(session: Warehouse, settings: DeploySettings, with_warehouse: bool) -
             if with_warehouse:
                 session.rows(f"use warehouse {settings.snowflake_warehouse}")
             good.append(role)
-        except PipelineError:
+        except REFUSED:
             what = f"{role} lacks USAGE on warehouse {settings.snowflake_warehouse}, or it is not there."
             yield Finding("role", "failed", what, DEPLOY)
     if good:
@@ -241,7 +247,7 @@ def _stage(session: Warehouse, settings: DeploySettings) -> Iterator[Finding]:
     try:
         session.rows(f"use role {LOADER}")
         found = session.rows(f"list @{stage}/{folder}")
-    except PipelineError as error:
+    except REFUSED as error:
         todo = f"{AWS} 4 (trust policy)" if "trust policy" in str(error) else f"{AWS} 3 (snowflake-role-policy.json)"
         yield Finding("stage", "failed", f"{LOADER} cannot list {stage}: {error}", todo)
     else:
@@ -255,7 +261,7 @@ def _notification(session: Warehouse, settings: DeploySettings) -> Iterator[Find
         session.rows(f"use role {LOADER}")
         shown = session.dicts(f"show pipes like '{deployment.PIPE}' in schema {schema}")
         pipe = Landing(session, settings.snowflake_database, settings.raw_schema, settings.aws_prefix).pipe()
-    except PipelineError as error:
+    except REFUSED as error:
         yield Finding("notification", "failed", str(error), DEPLOY)
         return
     if pipe is None:

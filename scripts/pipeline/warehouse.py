@@ -24,10 +24,10 @@ from scripts.pipeline.errors import ConfigurationError, PermanentError, Pipeline
 from scripts.pipeline.settings import SnowflakeSettings
 
 LOGIN_SECONDS = 60
-# The connector's own limit is infinite, and it repeats 403 and 5xx until it is reached. It also cancels a statement
-# that runs longer, so it lies above the statement's limit.
 STATEMENT_SECONDS = 3600
-NETWORK_SECONDS = STATEMENT_SECONDS + 60
+# The connector's own limit is infinite, and it repeats 403 and 5xx until it is reached. It also cancels a statement
+# that runs longer, so it lies this much above the statement's limit.
+NETWORK_MORE = 60
 
 NOT_FOUND = 2003  # "does not exist or not authorized": Snowflake does not tell which
 # Texts of these name objects and roles only.
@@ -71,8 +71,10 @@ def key_fingerprint(settings: SnowflakeSettings) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(public).digest()).decode()
 
 
-def parameters(settings: SnowflakeSettings, role: str | None = None) -> dict[str, Any]:
-    """Arguments of `snowflake.connector.connect`. `role`: instead of SNOWFLAKE_ROLE."""
+def parameters(
+    settings: SnowflakeSettings, role: str | None = None, seconds: int = STATEMENT_SECONDS
+) -> dict[str, Any]:
+    """Arguments of `snowflake.connector.connect`. `role`: instead of SNOWFLAKE_ROLE. `seconds`: for one statement."""
     password = settings.snowflake_private_key_file_pwd
     key_file = Path(os.path.expanduser(settings.snowflake_private_key_file))  # noqa: PTH111 (Path's raises for ~nobody)
     if not key_file.is_file():
@@ -92,11 +94,11 @@ def parameters(settings: SnowflakeSettings, role: str | None = None) -> dict[str
         "warehouse": settings.snowflake_warehouse,
         "database": settings.snowflake_database,
         "login_timeout": LOGIN_SECONDS,
-        "network_timeout": NETWORK_SECONDS,
+        "network_timeout": seconds + NETWORK_MORE,
         "session_parameters": {
             "QUERY_TAG": settings.query_tag,
             "TIMEZONE": "UTC",
-            "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_SECONDS,
+            "STATEMENT_TIMEOUT_IN_SECONDS": seconds,
             "ABORT_DETACHED_QUERY": True,  # a killed task leaves no statement running
         },
         **{name: value for name, value in given.items() if value is not None},
@@ -130,9 +132,11 @@ class Warehouse:
 
 
 @contextmanager
-def connect(settings: SnowflakeSettings, role: str | None = None) -> Iterator[Warehouse]:
+def connect(
+    settings: SnowflakeSettings, role: str | None = None, seconds: int = STATEMENT_SECONDS
+) -> Iterator[Warehouse]:
     """Opens a session that is closed at the end. Raises ConfigurationError or RetriableError."""
-    arguments = parameters(settings, role)
+    arguments = parameters(settings, role, seconds)
     with statement_errors():
         try:
             connection = snowflake.connector.connect(paramstyle="qmark", **arguments)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
+import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.amplitude import server
 from scripts import doctor
+from scripts.pipeline import warehouse
 from tests import aws_policy, exports
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -106,6 +111,21 @@ def test_what_comes_later_is_a_warning_after_the_account_and_a_failure_without(l
     assert "DDL" in of("failed", look())
 
 
+def test_an_integration_of_another_cloud_under_our_name_is_told(look, environment, snowflake_server):
+    environment("OTHER_CLOUD")
+    snowflake_server.script(
+        None,
+        "create storage integration other_cloud_s3 type = external_stage storage_provider = 'GCS' enabled = true"
+        " storage_allowed_locations = ('gcs://bucket/')",
+    )
+    try:
+        found = look()
+    finally:
+        snowflake_server.script(None, "drop integration other_cloud_s3")
+    assert "OTHER_CLOUD_S3 is of GCS, not of S3" in found["integration"]
+    assert "role" in found
+
+
 def a_key(file: Path) -> str:
     """Writes a private key; returns its public half as RSA_PUBLIC_KEY wants it."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -136,3 +156,42 @@ revoke role amplitude_transformer from role sysadmin""",
         snowflake_server.script(None, "grant role amplitude_transformer to role sysadmin;\ndrop user doctor_held")
     assert "DOCTOR_HELD cannot take the role AMPLITUDE_TRANSFORMER" in found["role"]
     assert "DOCTOR_HELD can take AMPLITUDE_LOADER, SYSADMIN" in found["role"]
+
+
+def until_deaf(port: int, statements: int) -> int:
+    """The port of a way to `port` on which nothing comes back after so many statements."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked = 0
+
+    def pass_on(source: socket.socket, target: socket.socket, *, up: bool) -> None:
+        nonlocal asked
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                asked += data.count(b"POST /queries/v1/query-request") if up else 0
+                if asked <= statements:
+                    target.sendall(data)
+            target.close()
+
+    def accept() -> None:
+        while True:
+            near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", port))
+            for source, target, up in ((near, far, True), (far, near, False)):
+                threading.Thread(target=pass_on, args=(source, target), kwargs={"up": up}, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+@pytest.mark.scenario
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the connector's own thread
+def test_a_snowflake_that_hangs_after_the_login_is_told_in_time_and_as_that(look, snowflake_server, monkeypatch):
+    """It was an hour a statement, longer than the task may take: and then nothing at all was told."""
+    monkeypatch.setenv("SNOWFLAKE_PORT", str(until_deaf(snowflake_server.port, 1)))
+    monkeypatch.setattr(doctor, "PATIENCE", 1)
+    monkeypatch.setattr(warehouse, "NETWORK_MORE", 2)
+    monkeypatch.setattr("snowflake.connector.network.DEFAULT_SOCKET_CONNECT_TIMEOUT", 2)  # a minute
+    started = time.monotonic()
+    found = by_check(doctor._checked("Snowflake", lambda: doctor.of_snowflake("")))
+    assert time.monotonic() - started < 30
+    assert set(found) == {"Snowflake login", "Snowflake"}
+    assert "did not answer as it should" in found["Snowflake"]
