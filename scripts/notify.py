@@ -55,7 +55,8 @@ def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | s
         bool(closing) if severity == "resolved" else abs(now - opened.get(key, NEVER)) >= REPEAT
     )  # a clock may have been ahead
     if send:
-        others = [each for each in closing if each not in text]
+        # A day is not named by a range that begins with it.
+        others = [each for each in closing if each not in text or f"{each}.." in text]
         message = f"[{severity}] {text}" + (f" Over with it: {', '.join(others)}." if others else "")
         if settings.alert_webhook_url:
             post(settings.alert_webhook_url, {"text": message})

@@ -26,8 +26,10 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     receiver.close()
 
 
-def say(alerts: object = "", *, key: str = "amplitude_daily 2026-11-23", severity: str = "error") -> dict[str, Any]:
-    return notify.run(key=key, text="it failed", severity=severity, alerts=str(alerts))
+def say(
+    alerts: object = "", *, key: str = "amplitude_daily 2026-11-23", text: str = "it failed", severity: str = "error"
+) -> dict[str, Any]:
+    return notify.run(key=key, text=text, severity=severity, alerts=str(alerts))
 
 
 def test_an_alert_is_one_text_as_chats_take_it(receiver: Receiver) -> None:
@@ -80,6 +82,15 @@ def test_one_message_closes_several_keys_and_names_them(receiver: Receiver) -> N
     closed = say(opened, key=keys, severity="resolved")
     assert list(json.loads(closed["alerts"])) == ["amplitude_daily 2026-11-21"]
     assert receiver.bodies[-1] == {"text": "[resolved] it failed Over with it: amplitude_daily 2026-11-22."}
+
+
+def test_a_range_that_is_complete_names_its_first_days_alert_too(receiver: Receiver) -> None:
+    opened = say(say(key="amplitude_daily 2026-11-22")["alerts"], key="amplitude_daily 2026-11-23")["alerts"]
+    keys = "amplitude_daily 2026-11-22..2026-11-23; amplitude_daily 2026-11-22; amplitude_daily 2026-11-23"
+    text = "amplitude_daily 2026-11-22..2026-11-23 is complete."
+    say(opened, key=keys, text=text, severity="resolved")
+    over = "Over with it: amplitude_daily 2026-11-22, amplitude_daily 2026-11-23."
+    assert receiver.bodies[-1] == {"text": f"[resolved] {text} {over}"}
 
 
 @pytest.mark.parametrize("alerts", ["{", "[]", '{"a": "yesterday"}', "null"])
