@@ -60,6 +60,7 @@ class State:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each small answer waits 40 ms
     server: Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)

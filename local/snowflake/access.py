@@ -120,7 +120,7 @@ def _role_grant(session: Session, reader: Reader, *, revoke: bool) -> None:
     known = _is_role(session, grantee) if kind == "ROLE" else True  # a user may log in without having been created
     if not known:
         raise not_found(kind.capitalize(), grantee)
-    _record(session, ("USAGE", "ROLE", role, kind, grantee), revoke=revoke)
+    _record(session, [("USAGE", "ROLE", role, kind, grantee)], revoke=revoke)
 
 
 def database_role(session: Session, names: list[str]) -> Name:
@@ -143,7 +143,7 @@ def _database_role_grant(session: Session, reader: Reader, *, revoke: bool) -> N
     reader.need("FROM" if revoke else "TO")
     grantee = _read_grantee(session, reader)
     reader.end()
-    _record(session, ("USAGE", "DATABASE ROLE", role, *grantee), revoke=revoke)
+    _record(session, [("USAGE", "DATABASE ROLE", role, *grantee)], revoke=revoke)
 
 
 def _read_privileges(reader: Reader) -> list[str]:
@@ -222,9 +222,10 @@ def _privileges(session: Session, reader: Reader, *, revoke: bool) -> None:
         reader.take(*words)
     reader.end()
     objects = _all_of(session, kind, name) if kind.startswith("ALL ") else [(kind, name)]
-    for privilege in privileges:
-        for of_kind, full in objects:
-            _record(session, (privilege, of_kind, full, grantee_kind, grantee), revoke=revoke)
+    entries = [
+        (privilege, of_kind, full, grantee_kind, grantee) for privilege in privileges for of_kind, full in objects
+    ]
+    _record(session, entries, revoke=revoke)
 
 
 def _all_of(session: Session, kind: str, container: str) -> list[tuple[str, str]]:
@@ -241,15 +242,16 @@ def grant_future(session: Session, kind: str, name: Name) -> None:
     """Future grants become grants when an object is made; a schema's hide its database's of the same kind."""
     future = [one for _, one in session.catalog.all("GRANT") if one["kind"] == f"FUTURE {kind}S"]
     of_schema = [one for one in future if one["on"] == f"SCHEMA {name[0]}.{name[1]}"]
-    for one in of_schema or [one for one in future if one["on"] == f"DATABASE {name[0]}"]:
-        _record(session, (one["privilege"], kind, ".".join(name), *one["to"]), revoke=False)
+    found = of_schema or [one for one in future if one["on"] == f"DATABASE {name[0]}"]
+    _record(session, [(one["privilege"], kind, ".".join(name), *one["to"]) for one in found], revoke=False)
 
 
 def forget_grants(session: Session, kind: str, name: Name) -> None:
     """Grants go with their object."""
-    for key, one in list(session.catalog.all("GRANT")):
-        if (one["kind"], one["on"]) == (kind, ".".join(name)):
-            session.catalog.drop("GRANT", key)
+    grants = session.catalog.all("GRANT")
+    session.catalog.drop_all(
+        "GRANT", [key for key, one in grants if (one["kind"], one["on"]) == (kind, ".".join(name))]
+    )
 
 
 def _ownership(session: Session, reader: Reader) -> None:
@@ -264,20 +266,22 @@ def _ownership(session: Session, reader: Reader) -> None:
     for other_name, other in list(session.catalog.all("GRANT")):
         if (other["privilege"], other["kind"], other["on"]) == ("OWNERSHIP", kind, name):
             session.catalog.drop("GRANT", other_name)
-    _record(session, ("OWNERSHIP", kind, name, grantee_kind, grantee), revoke=False)
+    _record(session, [("OWNERSHIP", kind, name, grantee_kind, grantee)], revoke=False)
 
 
-def _record(session: Session, entry: tuple[str, str, str, str, str], *, revoke: bool) -> None:
-    privilege, kind, name, grantee_kind, grantee = entry
-    key = ("", "", "|".join(entry))
+def _record(session: Session, entries: list[tuple[str, str, str, str, str]], *, revoke: bool) -> None:
+    """Each: privilege, kind and name of the object, kind and name of the grantee. What is granted already stays."""
+    keyed = {("", "", "|".join(entry)): entry for entry in entries}
+    there = {key for key in keyed if session.catalog.get("GRANT", key)}
     if revoke:
-        session.catalog.drop("GRANT", key)
+        session.catalog.drop_all("GRANT", sorted(there))
         return
-    session.catalog.put(
-        "GRANT",
-        key,
-        {"privilege": privilege, "kind": kind, "on": name, "to": [grantee_kind, grantee], "by": session.role},
-    )
+    grants = {
+        key: {"privilege": privilege, "kind": kind, "on": name, "to": list(to), "by": session.role}
+        for key, (privilege, kind, name, *to) in keyed.items()
+        if key not in there
+    }
+    session.catalog.put_all("GRANT", grants)
 
 
 def show_grants(session: Session, reader: Reader) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -78,14 +79,19 @@ class Catalog:
         return found
 
     def put(self, kind: str, name: Name, properties: Properties) -> None:
-        properties.setdefault("created_on", utc_now().isoformat())
-        with self._lock:
-            self._delete(kind, name)
-            self._objects[kind, name] = properties
+        self.put_all(kind, {name: properties})
+
+    def put_all(self, kind: str, objects: dict[Name, Properties]) -> None:
+        """Objects of one database, in one transaction: each commit waits for the disk."""
+        with self._lock, self._transaction():
+            for name, properties in objects.items():
+                properties.setdefault("created_on", utc_now().isoformat())
+                self._delete(kind, name)
+                self._objects[kind, name] = properties
+                self._duck.execute(
+                    f"insert into {self._table(name)} values (?, ?, ?, ?, ?)", [kind, *name, json.dumps(properties)]
+                )
             self._forget_derived(kind)
-            self._duck.execute(
-                f"insert into {self._table(name)} values (?, ?, ?, ?, ?)", [kind, *name, json.dumps(properties)]
-            )
 
     def change(self, kind: str, name: Name, **properties: object) -> Properties | None:
         """Set properties of an object that may be gone by now (None)."""
@@ -96,10 +102,25 @@ class Catalog:
             return self.get(kind, name)
 
     def drop(self, kind: str, name: Name) -> None:
-        with self._lock:
-            self._objects.pop((kind, name), None)
-            self._delete(kind, name)
+        self.drop_all(kind, [name])
+
+    def drop_all(self, kind: str, names: list[Name]) -> None:
+        """As put_all."""
+        with self._lock, self._transaction():
+            for name in names:
+                self._objects.pop((kind, name), None)
+                self._delete(kind, name)
             self._forget_derived(kind)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._duck.begin()
+        try:
+            yield
+        except BaseException:
+            self._duck.rollback()
+            raise
+        self._duck.commit()
 
     def _forget_derived(self, kind: str) -> None:
         if kind == "GRANT":
