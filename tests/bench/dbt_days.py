@@ -49,8 +49,8 @@ def _load(warehouse: Warehouse, day: int) -> None:
 
 
 def _repeat(warehouse: Warehouse, table: str, days: int) -> None:
-    """Puts copies of a table's rows before them: other people, sessions and events, each a day (and a minute, as loads
-    are never a day apart to the second) older than the last."""
+    """Adds copies of a table's rows: other people, sessions and events, each a day (and a minute, as loads are never a
+    day apart to the second) older than the last; stored day by day, as days arrive."""
     if not days:
         return
     names = table.replace('"', "").split(".")
@@ -63,15 +63,17 @@ def _repeat(warehouse: Warehouse, table: str, days: int) -> None:
     copies = ", ".join(f"({day})" for day in range(1, days + 1))
     warehouse.query(
         f"insert into {table} select {', '.join(shifted)} from {table}"
-        f" cross join (select column1 as days from values {copies})"
+        f" cross join (select column1 as days from values {copies}) order by days desc"
     )
 
 
 def _shifted(name: str, kind: str) -> str:
-    if name.lower() in {"uuid", "session_key", "device_id", "source_file", "insert_id"}:
+    if name.lower() in {"uuid", "session_key", "device_id", "source_file", "insert_id", "location_key"}:
         return f"days::varchar || '-' || {name}"
     if name.lower() == "amplitude_id":
         return f"{name} + days * 10000000000000"
+    if name.lower() == "session_id":
+        return f"iff({name} > 0, {name} - days::bigint * 86460000, {name})"
     if kind.startswith("TIMESTAMP"):
         return f"dateadd('minute', -1441 * days, {name})"
     return f"dateadd('day', -days, {name})" if kind == "DATE" else name

@@ -34,7 +34,7 @@ from tests.bench import row
 ROOT = Path(__file__).resolve().parents[2]
 DAY = datetime(2026, 9, 24, tzinfo=UTC)
 EVENTS, PROJECT, BUCKET = 240_000, 100011471, "bench"
-TIMES = 3
+TIMES = 5
 
 
 def rows() -> list[dict[str, Any]]:

@@ -258,7 +258,7 @@ def test_a_delivery_repeated_after_seven_days_is_marked_and_not_counted(built: B
     assert [session["events"] for session in sessions(built, "repeat")] == [1]
     assert [session["events"] for session in sessions(built, "unnamed")] == [2]  # an empty $insert_id is none
     (device,) = built.rows("int_amplitude__devices", device_id="device-repeat")
-    assert device["events"] == 1
+    assert device["newest_event_uuid"] == cases.original["uuid"]
 
 
 def test_an_empty_user_id_names_nobody(built: Built):

@@ -11,39 +11,7 @@
 
 with
 
-events as (
-
-    select * from {{ ref('int_amplitude__events') }}
-    where
-        device_id != ''
-        and not is_insert_id_repeat
-
-),
-
-{% if processed_from -%}
-touched_devices as (
-
-    select distinct device_id from events
-    where processed_at > {{ processed_from }}
-
-),
-
-device_events as (
-
-    select events.*
-    from events
-    inner join touched_devices on events.device_id = touched_devices.device_id
-
-),
-{%- else -%}
-device_events as (
-
-    select * from events
-
-),
-{%- endif %}
-
-final as (
+new_events as (
 
     select
         device_id,
@@ -54,12 +22,65 @@ final as (
         browser,
         browser_version,
         language,
-        min(event_time) over (partition by device_id) as first_seen_at,
-        max(event_time) over (partition by device_id) as last_seen_at,
-        count(*) over (partition by device_id) as events,
-        max(processed_at) over (partition by device_id) as processed_at
-    from device_events
-    qualify row_number() over (partition by device_id order by event_time desc nulls last, uuid desc) = 1
+        event_time as first_seen_at,
+        event_time as last_seen_at,
+        uuid as newest_event_uuid,
+        processed_at
+    from {{ ref('int_amplitude__events') }}
+    where
+        device_id != ''
+        and not is_insert_id_repeat
+        {%- if processed_from %}
+        and processed_at > {{ processed_from }}
+        {%- endif %}
+
+),
+
+-- what is known already enters as one more event: every value below is the same however often it sees a row
+observations as (
+
+    select * from new_events
+    {%- if is_incremental() %}
+    union all
+    select
+        device_id,
+        amplitude_id,
+        platform,
+        device_type,
+        operating_system,
+        browser,
+        browser_version,
+        language,
+        first_seen_at,
+        last_seen_at,
+        newest_event_uuid,
+        processed_at
+    from {{ this }}
+    where device_id in (select new_events.device_id from new_events)
+    {%- endif %}
+
+),
+
+final as (
+
+    select
+        observations.device_id,
+        observations.amplitude_id,
+        observations.platform,
+        observations.device_type,
+        observations.operating_system,
+        observations.browser,
+        observations.browser_version,
+        observations.language,
+        min(observations.first_seen_at) over (partition by observations.device_id) as first_seen_at,
+        max(observations.last_seen_at) over (partition by observations.device_id) as last_seen_at,
+        observations.newest_event_uuid,
+        max(observations.processed_at) over (partition by observations.device_id) as processed_at
+    from observations
+    qualify row_number() over (
+        partition by observations.device_id
+        order by observations.last_seen_at desc nulls last, observations.newest_event_uuid desc nulls last
+    ) = 1
 
 )
 

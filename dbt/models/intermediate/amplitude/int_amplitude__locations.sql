@@ -43,6 +43,16 @@ loaded_events as (
 
 ),
 
+{% if is_incremental() -%}
+-- what is known already enters as one more observation: every value below is the same however often it sees a row
+known_locations as (
+
+    select * from {{ this }}
+    where location_key in (select loaded_events.location_key from loaded_events)
+
+),
+{%- endif %}
+
 observations as (
 
     select * from loaded_events
@@ -59,8 +69,7 @@ observations as (
         first_seen_at,
         last_seen_at,
         loaded_at
-    from {{ this }}
-    where location_key in (select loaded_events.location_key from loaded_events)
+    from known_locations
     {%- endif %}
 
 ),
@@ -87,5 +96,5 @@ select * from final
 {%- if is_incremental() %}
 -- a place of which nothing new is known is not written again
 except
-select * from {{ this }}
+select * from known_locations
 {%- endif %}

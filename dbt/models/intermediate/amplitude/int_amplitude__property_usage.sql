@@ -9,6 +9,8 @@
     )
 }}
 {%- set processed_from = processed_since() %}
+{%- set upload_date = "coalesce(server_upload_time::date, '1970-01-01'::date)" %}
+{%- set first_date = oldest_since(processed_from, ref('int_amplitude__events'), upload_date) %}
 
 with
 
@@ -16,11 +18,14 @@ events as (
 
     select
         coalesce(event_type, '') as event_type,
-        coalesce(server_upload_time::date, '1970-01-01'::date) as server_upload_date,
+        {{ upload_date }} as server_upload_date,
         server_upload_time,
         event_properties,
         processed_at
     from {{ ref('int_amplitude__events') }}
+    {%- if first_date and first_date > '1970-01-01' %}
+    where server_upload_time >= '{{ first_date }}'::timestamp_ntz
+    {%- endif %}
 
 ),
 

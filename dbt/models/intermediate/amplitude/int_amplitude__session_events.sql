@@ -31,7 +31,10 @@ all_events as (
 -- a session with one new event is built again from all its events, however old they are (known fault B23)
 touched_sessions as (
 
-    select distinct session_key from all_events
+    select distinct
+        session_key,
+        session_id
+    from all_events
     where processed_at > {{ processed_from }}
 
 ),
@@ -40,7 +43,11 @@ events as (
 
     select all_events.*
     from all_events
-    inner join touched_sessions on all_events.session_key = touched_sessions.session_key
+    inner join touched_sessions
+        on
+            all_events.session_key = touched_sessions.session_key
+            -- part of the key, and a time: a warehouse that knows each file's lowest and highest skips older ones
+            and all_events.session_id = touched_sessions.session_id
 
 ),
 {%- else -%}

@@ -34,14 +34,7 @@ loaded_events as (
 -- what is known already enters as one more observation: every aggregate below is the same however often it sees a row
 known_users as (
 
-    select
-        amplitude_id,
-        user_id,
-        user_id_seen_at,
-        first_seen_at,
-        last_seen_at,
-        loaded_at
-    from {{ this }}
+    select * from {{ this }}
     where amplitude_id in (select loaded_events.amplitude_id from loaded_events)
 
 ),
@@ -52,7 +45,14 @@ observations as (
     select * from loaded_events
     {%- if is_incremental() %}
     union all
-    select * from known_users
+    select
+        amplitude_id,
+        user_id,
+        user_id_seen_at,
+        first_seen_at,
+        last_seen_at,
+        loaded_at
+    from known_users
     {%- endif %}
 
 ),
@@ -103,5 +103,5 @@ select * from final
 {%- if is_incremental() %}
 -- a person of whom nothing new is known is not written again
 except
-select * from {{ this }}
+select * from known_users
 {%- endif %}
