@@ -80,6 +80,7 @@ def main() -> int:
         shutil.copy(Path(folder) / "static_index.html", SITE)
     DICTIONARY.write_text(dictionary(manifest), encoding="utf-8")
     pages.write(manifest)
+    sys.stdout.write(f"written: {SITE.relative_to(ROOT)} (open it in a browser), and what is generated in docs/*.md\n")
     return 0
 
 

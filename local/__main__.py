@@ -16,6 +16,7 @@ from pathlib import Path
 import snowflake.connector
 
 from local import demo, progress, session, sql, stack
+from local.engine import open_alerts
 from local.java import FREE_SPACE, ensure_engine
 
 RUNS = stack.STATE / "runs"
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps({"error": text}))
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
+        beside = options.do in {do_run, do_again, demo.main} and session.running()
+        sys.stderr.write("the run goes on: `status` names it, `kill` ends it\n" if beside else "stopped\n")
         return 130
 
 
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("up", up, "start the stack, schedules included, and leave it running", started=True)
     command("down", down, "stop what `up` started")
-    command("status", status, "what runs, and where", as_json=True)
+    command("status", status, "what runs, and where; alerts that are open", as_json=True)
     run = command("run", do_run, "run a flow to its end", started=True, as_json=True)
     run.add_argument("flow")
     run.add_argument("--input", action="append", default=[], metavar="K=V", type=_pair)
@@ -190,14 +192,17 @@ def down(_: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     remote = session.running()
     found = next(remote.do("status", {})) if remote else {"endpoints": {}}
+    alerts = open_alerts(stack.STATE / "kestra")
     if options.json:
-        print(json.dumps({"up": remote is not None, **found["endpoints"]}))
+        print(json.dumps({"up": remote is not None, "alerts": alerts, **found["endpoints"]}))
     else:
         print("up" if remote else stack.BUSY if stack.busy(stack.STATE) else DOWN)
         for name, where in found["endpoints"].items():
             print(f"{name:10} {' '.join(f'{key}={value}' for key, value in where.items())}")
         for run in progress.at_work(RUNS) if remote else ():
             print(f"{'run':10} {run['flow']} {run['execution']} {run['state']}")
+        for key, since in alerts.items():
+            print(f"{'alert':10} {key}, since {since[:16]}Z")
     return 0
 
 
@@ -218,6 +223,7 @@ def do_again(options: argparse.Namespace) -> int:
     with session.reach(options.archives, options.plugins) as there:
         if options.what == "kill":
             list(there.do("kill", arguments))
+            print(json.dumps(arguments) if options.json else f"killed: {options.execution}")
             return 0
         if options.what == "replay":
             arguments["task"] = options.task

@@ -36,6 +36,16 @@ def stored(state: Path, uri: str) -> Path:
     return state / "storage/main" / uri.removeprefix("kestra:///")
 
 
+def open_alerts(state: Path) -> dict[str, str]:
+    """What `notify` has told and nothing has closed: key → since when. Kestra's KV value `alerts`, a text of JSON."""
+    kept = (state / "storage/main/analytics/amplitude/_kv").glob("alerts.ion*")
+    versions = [file for file in kept if file.suffix != ".metadata"]
+    if not versions:
+        return {}
+    newest = max(versions, key=lambda file: file.stat().st_mtime_ns)
+    return dict(json.loads(json.loads(newest.read_text(encoding="utf-8"))))
+
+
 class EngineError(Exception):
     """The engine refused a command, could not start, or ended. The message says which and why."""
 

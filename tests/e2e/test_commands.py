@@ -109,7 +109,7 @@ def test_up_serves_run_status_and_sql_until_down(laptop: Laptop) -> None:
     finally:
         assert laptop.run("down")[0] == 0
     assert wait_gone(laptop.state, 5) == []
-    assert last_line(laptop.run("status", "--json")[1]) == {"up": False}
+    assert last_line(laptop.run("status", "--json")[1]) == {"up": False, "alerts": {}}
 
 
 def test_a_command_of_the_person_on_call_runs_on_the_stack(laptop: Laptop) -> None:
