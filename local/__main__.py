@@ -16,7 +16,7 @@ from pathlib import Path
 import snowflake.connector
 
 from local import demo, progress, session, sql, stack
-from local.engine import open_alerts
+from local.engine import open_alerts, stored
 from local.java import FREE_SPACE, ensure_engine
 
 RUNS = stack.STATE / "runs"
@@ -207,8 +207,12 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _result(options: argparse.Namespace, last: progress.Event) -> int:
+    files = {name: uri for name, uri in (last.get("outputs") or {}).items() if str(uri).startswith("kestra:///")}
     if options.json:
         print(json.dumps({key: last.get(key) for key in ("execution", "flow", "state", "seconds", "outputs")}))
+    else:
+        for name, uri in files.items():
+            print(f"{name:10} {stored(stack.STATE / 'kestra', uri)}")
     return 0 if last["state"] in progress.GREEN else 1
 
 

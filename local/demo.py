@@ -167,7 +167,7 @@ def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
         ),
         ("S3", of("upload", "objects", "objects_kept", "bytes", "versions", "events_late"), seconds("upload")),
         ("load", of("load", "parts", "rows", "hours_failed"), seconds("load")),
-        *((f"  {name}", f"rows {count:,}", "") for name, count in rows.items()),
+        *((f"  {name}", f"rows {count:,} (of all days)", "") for name, count in rows.items()),
         ("dbt", of("results", "nodes_ok", "nodes_warned", "nodes_failed", "nodes_skipped"), seconds("build")),
     ]
     when = " to ".join(str(value) for value in figures["day"].values())

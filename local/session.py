@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from local.engine import Engine, EngineError
-from local.java import BuildError, EngineBuild, ensure_engine
+from local.java import ROOT, BuildError, EngineBuild, ensure_engine
 from local.progress import Event, UnfinishedError
 from local.stack import GIVES_WAY, STATE, Stack, StackError, busy, read_settings
-from scripts.pipeline.project import NAMESPACE
+from scripts.pipeline.project import NAMESPACE, namespace_files
 
 FAILURES = (StackError, EngineError, BuildError, UnfinishedError)
 SOCKET = STATE / "control.sock"
@@ -47,6 +47,8 @@ class Session:
         self._build, self._scheduler, self._plugins = build, scheduler, plugins
         self._runs = self.stack.state / "runs"
         self._engine: Engine | None = None
+        self._loaded: dict[str, int] = {}
+        self._loading = threading.Lock()
 
     def __enter__(self) -> Self:
         self.stack.__enter__()
@@ -60,8 +62,8 @@ class Session:
                 scheduler=self._scheduler,
                 on_event=self._keep,
             ).__enter__()
-            self.engine.load()
-            self.stack.endpoints["kestra"] = {"namespace": NAMESPACE, "schedules": self._scheduler}
+            self._load()
+            self.stack.endpoints["kestra"] = {"namespace": NAMESPACE, "schedules": self._scheduler, "ui": False}
         except BaseException:
             self.stop()
             raise
@@ -71,6 +73,15 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _load(self) -> None:
+        """Flows and files as they are now, for Kestra too: somebody edits them beside `up`."""
+        files = [*(ROOT / "flows").rglob("*"), *(ROOT / name for name in namespace_files(ROOT))]
+        with self._loading:
+            found = {str(file): file.stat().st_mtime_ns for file in files}
+            if found != self._loaded:
+                self.engine.load(ROOT)
+                self._loaded = found
 
     @property
     def engine(self) -> Engine:
@@ -105,6 +116,7 @@ class Session:
             times = {name: datetime.fromisoformat(arguments[name]) for name in ("start", "end") if arguments[name]}
             self.engine.backfill(**{**arguments, **times})
         elif what in {"run", "restart", "replay"}:
+            self._load()
             yield from getattr(self.engine, what)(**arguments)
         elif what == "status":
             # For `sql` and `script`; it goes over a socket that only this user can open.

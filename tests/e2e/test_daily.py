@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import date
+from pathlib import Path
 
 import pytest
 
+from local import session
 from local.amplitude import generator
+from local.engine import EngineError
+from scripts.pipeline.project import BUILT, FOLDERS
 from tests.e2e.conftest import ROOT, Laptop
 from tests.e2e.pipeline import Pipeline
 
@@ -109,6 +114,22 @@ def test_the_metrics_are_those_of_the_documented_table(laptop: Laptop) -> None:
                 emitted.setdefault(event["task"], set()).add(event["name"])
     assert set(emitted) >= {"plan", "extract", "upload", "load", "verdict", "report", "results"}
     assert emitted == {task: documented[task] for task in emitted}
+
+
+def test_a_run_takes_files_that_were_edited_since_the_start(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were passed over in silence until `down` and `up`, and the build was green."""
+    for folder in (*FOLDERS, "flows"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns(*BUILT))
+    task = "{id: a, type: io.kestra.plugin.core.log.Log, message: a}"
+    text = f"id: edited\nnamespace: analytics.amplitude\ntasks: [{task}]\n"
+    (tmp_path / "flows/edited.yml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(session, "ROOT", tmp_path)
+    assert pipeline.run("edited").state == "SUCCESS"
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match="edited"):
+        pipeline.run("edited")
 
 
 def test_no_secret_reaches_a_log(pipeline: Pipeline, laptop: Laptop) -> None:
