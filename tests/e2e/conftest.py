@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from local.java import BuildError, EngineBuild, ensure_engine
 from local.session import Session
-from tests.e2e.pipeline import Pipeline
+from tests.e2e.pipeline import Pipeline, Run
 from tests.e2e.real_events import lines
 from tests.receiver import Receiver
 
@@ -87,3 +88,34 @@ def pipeline(build: EngineBuild, laptop: Laptop, tmp_path_factory: pytest.TempPa
     (archives / "events.jsonl").write_text("\n".join(lines()) + "\n", encoding="utf-8")
     with Session(build, state=laptop.state, archives=archives) as session:
         yield Pipeline(session)
+
+
+@dataclass(frozen=True)
+class BadDays:
+    """The days of the real events: one refused twice, the other killed; then the run that mends both."""
+
+    refused: tuple[Run, Run]
+    killed: Run
+    mended: Run
+    alerts: list[str]  # of the bad runs
+    said: list[str]  # by the last run
+
+
+@pytest.fixture(scope="session")
+def bad_days(pipeline: Pipeline, receiver: Receiver) -> BadDays:
+    """The short form of tests/scenarios/test_ten_days.py."""
+    first, second = "2023-08-24", "2023-08-25"
+    receiver.bodies.clear()
+    faults = pipeline.session.stack.endpoints["amplitude"]["url"] + "/_faults"
+    refuses = {"do": "status", "status": 403, "hours": [f"{first}T05"]}
+    hangs = {"do": "delay", "seconds": 60, "hours": [f"{second}T05"]}
+    requests.post(faults, json=[refuses, hangs], timeout=10).raise_for_status()
+    try:
+        one, two = (pipeline.run("amplitude_daily", start_date=first, transform=False) for _ in range(2))
+        killed = pipeline.run_and_kill("extract", "amplitude_daily", start_date=second, transform=False)
+    finally:
+        requests.delete(faults, timeout=10).raise_for_status()
+    alerts = [body["text"] for body in receiver.bodies]
+    mended = pipeline.run("amplitude_daily", start_date=first, end_date=second)
+    said = [body["text"] for body in receiver.bodies[len(alerts) :]]
+    return BadDays((one, two), killed, mended, alerts, said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from local import sql
+from local.progress import Event
 from local.session import Session
 
 
@@ -30,12 +32,24 @@ class Pipeline:
         self.settings = session.stack.settings
 
     def run(self, flow: str, **inputs: object) -> Run:
+        return self._followed(self.session.do("run", {"flow": flow, "inputs": inputs, "labels": {}}))
+
+    def replay(self, execution: str) -> Run:
+        return self._followed(self.session.do("replay", {"execution": execution, "task": None}))
+
+    def run_and_kill(self, task: str, flow: str, **inputs: object) -> Run:
+        """Kills the run as soon as the task runs."""
+        return self._followed(self.session.do("run", {"flow": flow, "inputs": inputs, "labels": {}}), task)
+
+    def _followed(self, events: Iterator[Event], kill_in: str = "") -> Run:
         tasks: dict[str, dict[str, Any]] = {}
         log: list[str] = []
         warnings: list[str] = []
-        for event in self.session.do("run", {"flow": flow, "inputs": inputs, "labels": {}}):
+        for event in events:
             if event["event"] == "task":
                 tasks[event["task"]] = event
+                if (event["task"], event["state"]) == (kill_in, "RUNNING"):
+                    list(self.session.do("kill", {"execution": event["execution"]}))
             elif event["event"] == "log":
                 log.append(event["message"])
                 if event["level"] in {"WARN", "ERROR"}:

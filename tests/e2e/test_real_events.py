@@ -13,25 +13,26 @@ from typing import Any
 import pytest
 
 from local import sql
+from tests.e2e.conftest import BadDays
 from tests.e2e.pipeline import Pipeline
 from tests.e2e.real_events import FULL, OBJECTS, events
-from tests.receiver import Receiver
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 LANDING = "raw.amplitude_events_raw_python"
 
 
 @pytest.fixture(scope="module")
-def loaded(pipeline: Pipeline, receiver: Receiver) -> Pipeline:
-    receiver.bodies.clear()
-    run = pipeline.run("amplitude_daily", start_date="2023-08-24", end_date="2023-08-25")
+def loaded(pipeline: Pipeline, bad_days: BadDays) -> Pipeline:
+    run = bad_days.mended
     # An event type that dbt does not know is news, and nothing else is.
     assert run.state == "WARNING", "\n".join(run.warnings)
     (warning,) = [line for line in run.warnings if "Warning in test" in line]
     assert "event_type_is_known" in warning
     assert any("Something New" in line for line in run.log)
-    (alert,) = [body["text"] for body in receiver.bodies]  # the build leaves it to the run that started it
-    assert alert.startswith("[warning] amplitude_daily 2023-08-24..2023-08-25 ended WARNING")
+    (alert,) = [text for text in bad_days.said if not text.startswith("[resolved]")]
+    assert alert.startswith(
+        "[warning] amplitude_daily 2023-08-24..2023-08-25 ended WARNING"
+    )  # and not dbt_build itself
     return pipeline
 
 

@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 import pytest
-import requests
 
+from tests.e2e.conftest import BadDays
 from tests.e2e.pipeline import Pipeline
 from tests.receiver import TOKEN, Receiver
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-DAY = "2023-09-05"  # has no events
 
 
-def test_a_failed_run_alerts_once_and_the_run_that_mends_it_closes_the_alert(
-    pipeline: Pipeline, receiver: Receiver
+def test_bad_days_alert_once_each_and_the_run_that_mends_them_closes_all(
+    pipeline: Pipeline, receiver: Receiver, bad_days: BadDays
 ) -> None:
-    receiver.bodies.clear()
-    faults = pipeline.session.stack.endpoints["amplitude"]["url"] + "/_faults"
-    requests.post(faults, json={"do": "status", "status": 403}, timeout=10).raise_for_status()
-    try:
-        first = pipeline.run("amplitude_daily", start_date=DAY, transform=False)
-        again = pipeline.run("amplitude_daily", start_date=DAY, transform=False)
-    finally:
-        requests.delete(faults, timeout=10).raise_for_status()
-    assert (first.state, again.state) == ("FAILED", "FAILED")
-    (alert,) = [body["text"] for body in receiver.bodies]  # the second run has nothing new to say
-    assert alert.startswith(f"[error] amplitude_daily {DAY} ended FAILED, tasks that failed: extract. ")
-    assert first.execution in alert
-    assert "docs/runbook.md" in alert
+    refused, killed, mended = bad_days.refused, bad_days.killed, bad_days.mended
+    assert [run.state for run in (*refused, killed)] == ["FAILED", "FAILED", "KILLED"]
+    assert [alert.split(". ")[0] for alert in bad_days.alerts] == [  # the second run has nothing new to say
+        "[error] amplitude_daily 2023-08-24 ended FAILED, tasks that failed: extract",
+        "[error] amplitude_daily 2023-08-25 ended KILLED, tasks that failed: none",
+    ]
+    assert refused[0].execution in bad_days.alerts[0]
+    assert "docs/runbook.md" in bad_days.alerts[0]
+    closed = "Over with it: amplitude_daily 2023-08-24, amplitude_daily 2023-08-25."
+    complete = f"amplitude_daily 2023-08-24..2023-08-25 is complete: run {mended.execution}."
+    assert bad_days.said[-1] == f"[resolved] {complete} {closed}"
 
-    mended = pipeline.run("amplitude_daily", start_date=DAY, transform=False)
-    assert mended.state == "SUCCESS"
-    assert receiver.bodies[1:] == [{"text": f"[resolved] amplitude_daily {DAY} is complete: run {mended.execution}."}]
-    assert pipeline.run("amplitude_daily", start_date=DAY, transform=False).state == "SUCCESS"
-    assert len(receiver.bodies) == 2  # a good run is no news
-    assert not [line for run in (first, mended) for line in run.log if TOKEN in line]
+    receiver.bodies.clear()
+    again = pipeline.replay(killed.execution)
+    assert (again.state, again.tasks["plan"]["outputs"]["vars"]["hours"]) == ("SUCCESS", 0)
+    assert receiver.bodies == []  # a good run is no news
+    assert not [line for run in (*refused, killed, mended) for line in run.log if TOKEN in line]
 
 
 @pytest.mark.scenario
-def test_a_build_of_its_own_alerts_for_itself(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_a_build_of_its_own_alerts_for_itself_until_a_good_one(pipeline: Pipeline, receiver: Receiver) -> None:
     receiver.bodies.clear()
-    run = pipeline.run("dbt_build", select="no_such_model")
-    assert run.state == "WARNING"
-    assert [body["text"].split(",")[0] for body in receiver.bodies] == ["[warning] dbt_build ended WARNING"]
+    assert pipeline.run("dbt_build", select="no_such_model").state == "WARNING"
+    assert pipeline.run("dbt_build", select="daily_engagement").state == "SUCCESS"
+    said = [body["text"].replace(".", ",").split(",")[0] for body in receiver.bodies]
+    assert said == ["[warning] dbt_build ended WARNING", "[resolved] dbt_build is good again"]
+
+
+@pytest.mark.scenario
+def test_a_build_that_was_killed_leaves_its_place_in_the_queue(pipeline: Pipeline) -> None:
+    """Every later build waited for ever: Kestra keeps the place of a killed run whose flow has `afterExecution`."""
+    assert pipeline.run_and_kill("build", "dbt_build").state == "KILLED"
+    assert pipeline.run("dbt_build", select="daily_engagement").state == "SUCCESS"
 
 
 @pytest.mark.scenario
