@@ -217,7 +217,7 @@ class World:
         requests.post(f"{self.amplitude}/_late", json={"hour": hour, "events": events}, timeout=10).raise_for_status()
 
     def truth(self, first: str, last: str) -> dict[str, list[str]]:
-        """Hour → uuids, by Amplitude's own account; days as YYYY-MM-DD, both inclusive."""
-        window = {"start": first.replace("-", "") + "T00", "end": last.replace("-", "") + "T23"}
+        """Hour → uuids, by Amplitude's own account; hours as YYYY-MM-DDTHH, both inclusive."""
+        window = {"start": first.replace("-", ""), "end": last.replace("-", "")}
         answer = requests.get(f"{self.amplitude}/_truth", params=window, timeout=120).json()
         return {hour: known["uuids"] for hour, known in answer["hours"].items()}
