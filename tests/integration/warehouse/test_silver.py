@@ -177,7 +177,7 @@ def traffic() -> list[list[bytes]]:
     return hours
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
+@pytest.mark.parametrize("zone", [pytest.param("UTC", marks=pytest.mark.scenario), "America/Los_Angeles"])
 def test_silver_equals_the_events_under_any_session_zone(silver, traffic, zone):
     """Known fault B16: times shifted by the session's zone."""
     for hour in traffic:
@@ -312,7 +312,9 @@ def test_a_procedure_that_fails_keeps_nothing_and_the_next_run_does_all(silver, 
 STREAMS = ("RAW.AMPLITUDE_EVENTS_STREAM", "SILVER.AMPLITUDE_EVENTS_BASE1_STREAM")
 
 
-@pytest.mark.parametrize("lost", [STREAMS[:1], STREAMS[1:], STREAMS])
+@pytest.mark.parametrize(
+    "lost", [*(pytest.param(one, marks=pytest.mark.scenario) for one in (STREAMS[:1], STREAMS[1:])), STREAMS]
+)
 def test_b19_a_stream_that_was_lost_is_made_again_without_loss_or_double(silver, traffic, lost, monkeypatch):
     """Known fault B19: a stale stream. The procedure reads the table beside the new one; each event is stored once."""
     monkeypatch.setenv("SILVER_TASKS", "false")

@@ -50,6 +50,11 @@ final class Backfills {
             throw new IllegalArgumentException("trigger " + triggerId + " is disabled in the flow's source: its backfill would wait for ever");
         }
         Trigger trigger = known(flow, triggerId);
+        // The end of its last run is about to change the trigger too, and the later of the two changes would be lost.
+        for (int polls = 0; trigger.getExecutionId() != null && polls < 50; polls++) {
+            Thread.sleep(100);
+            trigger = known(flow, triggerId);
+        }
         if (trigger.getBackfill() != null) {
             throw new IllegalArgumentException("trigger " + triggerId + " is still at its backfill until " + trigger.getBackfill().getEnd());
         }
