@@ -20,13 +20,14 @@
 {%- endmacro %}
 
 {#- The oldest `value` (a date) among the rows of a relation that a model has not taken in yet, as text; none on a first
-    build. What is older need not be read. -#}
+    build, and when one has no date (1970-01-01). What is older need not be read. -#}
 {% macro oldest_since(processed_from, relation, value) -%}
     {%- if not processed_from -%}{{ return(none) }}{%- endif -%}
     {%- set query -%}
         select to_char(min({{ value }}), 'YYYY-MM-DD') from {{ relation }} where processed_at > {{ processed_from }}
     {%- endset -%}
-    {{ return(run_query(query).columns[0].values()[0]) }}
+    {%- set oldest = run_query(query).columns[0].values()[0] -%}
+    {{ return(oldest if oldest and oldest > '1970-01-01' else none) }}
 {%- endmacro %}
 
 {#- What this build stamps its new rows with: its start (UTC), or, when the clock of this machine is behind that of the

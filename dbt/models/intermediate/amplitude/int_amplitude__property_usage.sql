@@ -23,7 +23,7 @@ events as (
         event_properties,
         processed_at
     from {{ ref('int_amplitude__events') }}
-    {%- if first_date and first_date > '1970-01-01' %}
+    {%- if first_date %}
     where server_upload_time >= '{{ first_date }}'::timestamp_ntz
     {%- endif %}
 
