@@ -207,12 +207,12 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _result(options: argparse.Namespace, last: progress.Event) -> int:
-    files = {name: uri for name, uri in (last.get("outputs") or {}).items() if str(uri).startswith("kestra:///")}
     if options.json:
         print(json.dumps({key: last.get(key) for key in ("execution", "flow", "state", "seconds", "outputs")}))
     else:
-        for name, uri in files.items():
-            print(f"{name:10} {stored(stack.STATE / 'kestra', uri)}")
+        for name, value in (last.get("outputs") or {}).items():
+            if str(value).startswith("kestra:///"):
+                print(f"{name:10} {stored(stack.STATE / 'kestra', value)}")
     return 0 if last["state"] in progress.GREEN else 1
 
 

@@ -263,9 +263,11 @@ def _ownership(session: Session, reader: Reader) -> None:
     if not reader.take("COPY", "CURRENT", "GRANTS"):
         reader.take("REVOKE", "CURRENT", "GRANTS")
     reader.end()
-    for other_name, other in list(session.catalog.all("GRANT")):
-        if (other["privilege"], other["kind"], other["on"]) == ("OWNERSHIP", kind, name):
-            session.catalog.drop("GRANT", other_name)
+    grants = session.catalog.all("GRANT")
+    owned = ("OWNERSHIP", kind, name)
+    session.catalog.drop_all(
+        "GRANT", [key for key, one in grants if (one["privilege"], one["kind"], one["on"]) == owned]
+    )
     _record(session, [("OWNERSHIP", kind, name, grantee_kind, grantee)], revoke=False)
 
 
