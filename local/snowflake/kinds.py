@@ -49,7 +49,10 @@ class Kinds:
         self._scales: dict[str, int] = {}
         flattened = (node.args.get("alias") for node in tree.find_all(exp.Lateral, exp.TableFromRows))
         self._flattened = {alias.name.upper() for alias in flattened if alias}
+        common = {cte.alias.upper() for cte in tree.find_all(exp.CTE)}
         for table in tree.find_all(exp.Table):
+            if not table.args.get("db") and table.name.upper() in common:
+                continue
             for column, duckdb_type in _columns(session, table):
                 decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", duckdb_type)
                 kind = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from sqlglot import exp
@@ -76,6 +76,7 @@ class Session:
         self.predecessor_value: str | None = None  # SYSTEM$GET_PREDECESSOR_RETURN_VALUE
         self.cancelled = threading.Event()
         self.meta = account.cursor()  # reads the catalog outside any transaction
+        self._looked_up: dict[tuple[str, Name], list[Any]] = {}  # what it said during this statement
         self._drops_seen = account.drops
         self._scopes = [Transaction(account.cursor(), account.locks, self.id, self.cancelled)]
         self._translators = [Translator(self._scopes[0].duck)]
@@ -159,13 +160,11 @@ class Session:
 
     def relation_kind(self, name: Name) -> str | None:
         """TABLE, VIEW or None, by exact name. A temporary table hides a permanent one."""
-        place = self.temporary.get(name, name)
-        cursor = self.transaction.duck.cursor() if name in self.temporary else self.meta
         if name in self.temporary:
-            return "VIEW" if place[2].startswith("view ") else "TABLE"
+            return "VIEW" if self.temporary[name][2].startswith("view ") else "TABLE"
         for kind in ("table", "view"):
             sql = f"select 1 from duckdb_{kind}s() where database_name = ? and schema_name = ? and {kind}_name = ?"
-            if cursor.execute(sql, list(place)).fetchone():
+            if self._look_up(sql, name):
                 return kind.upper()
         return None
 
@@ -175,7 +174,13 @@ class Session:
                  where database_name = ? and schema_name = ? and table_name = ? order by column_index"""
         if name in self.temporary:
             return self.transaction.duck.execute(sql, list(self.temporary[name])).fetchall()
-        return self.meta.execute(sql, list(name)).fetchall()
+        return self._look_up(sql, name)
+
+    def _look_up(self, sql: str, name: Name) -> list[Any]:
+        """Once per statement: each look goes through the whole catalog, and the rewrites ask over and over."""
+        if (sql, name) not in self._looked_up:
+            self._looked_up[sql, name] = self.meta.execute(sql, list(name)).fetchall()
+        return self._looked_up[sql, name]
 
     # ---- statements
     def execute(self, sql: str, binds: Sequence[object] = ()) -> Result:
@@ -184,6 +189,7 @@ class Session:
         result, failure = None, None
         try:
             with self.lock:
+                self._looked_up.clear()
                 self._leave_dropped()
                 sent = inline_binds(sql, binds) if binds else sql
                 sent = self._inline_names(sent)
@@ -246,8 +252,12 @@ class Session:
     def statement(self, lock: Name | None = None, purpose: str = "table") -> Iterator[Transaction]:
         """The transaction of one writing statement. lock: the table that no other may change at the same time."""
         key = f"{purpose} {'.'.join(lock)}" if lock and lock not in self.temporary else None
-        with self.transaction.statement(self.account.next_number(), key):
-            yield self.transaction
+        try:
+            with self.transaction.statement(self.account.next_number(), key):
+                self._looked_up.clear()  # another may have changed it while this one waited for the lock
+                yield self.transaction
+        finally:
+            self._looked_up.clear()
 
     def begin(self) -> None:
         """BEGIN: a second one is ignored; in a procedure it opens a scope beside the caller's transaction."""

@@ -58,6 +58,7 @@ class Warehouse:
     def environment(self) -> dict[str, str]:
         """What a task of the flow dbt_build gets."""
         return self.server.settings(DATABASE) | {
+            "DBT_LOG_LEVEL_FILE": "none",
             "SNOWFLAKE_ROLE": "AMPLITUDE_TRANSFORMER",
             "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "unset",
             "REPORTING_TIMEZONE": REPORTING_TIMEZONE,
