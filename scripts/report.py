@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -55,10 +56,11 @@ class Run:
         for line in to_load:
             self.rows[line.hour] += sum(part.rows for part in line.parts)
         self.hours = sorted(self.planned | self.results | dict.fromkeys(self.rows))
-        self.errors += [f"{line.hour} extract: {line.error}" for line in self.results.values() if line.error]
-        self.errors += [f"{line.hour} upload: {line.error}" for line in to_load if line.error]
-        self.bad_hours = {line.hour for line in self.results.values() if line.error}
-        self.bad_hours |= {line.hour for line in to_load if line.error}
+        failed = [(line.hour, f"extract: {line.error}") for line in self.results.values() if line.error]
+        failed += [(line.hour, f"upload: {line.error}") for line in to_load if line.error]
+        self.errors += [f"{hour} {reason}" for hour, reason in failed]
+        self.bad_hours = {hour for hour, _ in failed}
+        self.reasons = Counter(reason for _, reason in failed)
         self.manifests = {line.hour: line.manifest for line in self.results.values() if line.manifest}
 
     def _read(self, path: Path, kind: type[R]) -> Iterator[R]:
@@ -71,6 +73,12 @@ class Run:
     @property
     def events(self) -> dict[str, int]:
         return {hour: found.uuids + found.repeats for hour, found in self.manifests.items()}
+
+    def why(self) -> str:
+        """The reason that most hours have in common, for the alert; '' when no hour has an error."""
+        for reason, hours in self.reasons.most_common(1):
+            return textwrap.shorten(f"{hours} of {len(self.hours)} hours, {reason}", 300, placeholder=" …")
+        return ""
 
     def totals(self) -> dict[str, int]:
         outcomes = Counter(line.outcome for line in self.results.values())
@@ -98,10 +106,11 @@ class Run:
 
 def run(
     *, plan: Path, manifest: Path, uploaded: Path, run_results: Path, output: Path, picture: Path, **told: str
-) -> dict[str, int | float]:
+) -> dict[str, int | float | str]:
     """Writes `output` (Markdown) and `picture` (PNG, none without hours). `told`: TOLD.
 
-    Returns counts: hours planned, events, rows to load, errors, dbt nodes that failed, and estimated credits.
+    Returns counts: hours planned, events, rows to load, errors, dbt nodes that failed, estimated credits; and `why`
+    hours failed, for the alert.
     """
     this = Run(plan, manifest, uploaded)
     interval = told.get("interval", "")
@@ -140,6 +149,7 @@ def run(
         "errors": len(this.errors),
         "nodes_failed": failed,
         "credits": round(spent, 6),
+        "why": this.why(),
     }
 
 

@@ -18,7 +18,7 @@ from scripts.pipeline.settings import BucketSettings, PlanSettings, load
 from scripts.plan import window_of
 
 log = logging.getLogger("pipeline")
-HOURS_NAMED = 20
+REASONS_SHOWN = 20
 # As flows/amplitude_daily.yml makes the keys of its alerts.
 FLOW = "amplitude_daily"
 NO_INTERVAL = {"by hand", "on schedule", "none"}
@@ -52,28 +52,29 @@ def run(
         entries = ledger.entries(parse_hour(min(planned)).date(), parse_hour(max(planned)).date())
 
     states: Counter[str] = Counter()
-    unfinished = []
+    unfinished: dict[str, list[str]] = {}  # reason → hours
     for hour, line in planned.items():
         state = entries.get(hour, HourEntry(hour)).state(now, settings.export_latency_hours)
         if state == "open" and hour in results and results[hour].outcome == "young":
             state = "young"
         states[state] += 1
         if state in {"open", "uploaded"}:
-            unfinished.append(f"{hour} {state}: {errors.get(hour, _log_of(state))}")
+            unfinished.setdefault(f"{state}: {errors.get(hour, _log_of(state))}", []).append(hour)
         elif line.reason == "forced" and hour in errors:
-            unfinished.append(f"{hour} {state}, not exported again: {errors[hour]}")
+            unfinished.setdefault(f"{state}, not exported again: {errors[hour]}", []).append(hour)
     once = max(0, load_errors - states["uploaded"])
-    if once:
-        unfinished.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
     counts: dict[str, int | str] = {
         f"hours_{state}": states[state] for state in ("loaded", "empty", "uploaded", "open", "young")
     }
     log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
-    if unfinished:
-        more = len(unfinished) - HOURS_NAMED
-        shown = "\n  ".join(unfinished[:HOURS_NAMED] + ([f"and {more} more: see report.md"] if more > 0 else []))
+    if unfinished or once:
+        reasons = [f"{_named(hours)} {reason}" for reason, hours in unfinished.items()]
+        if once:
+            reasons.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
+        more = len(reasons) - REASONS_SHOWN
+        shown = "\n  ".join(reasons[:REASONS_SHOWN] + ([f"and {more} more: see report.md"] if more > 0 else []))
         message = (
-            f"{len(unfinished) - bool(once) + once} of {len(planned)} hours are not finished:\n  {shown}\n"
+            f"{sum(map(len, unfinished.values())) + once} of {len(planned)} hours are not finished:\n  {shown}\n"
             "Replay this run (a restart only asks the ledger again), or let the next scheduled run take them."
         )
         raise RetriableError(message)
@@ -107,6 +108,12 @@ def _window(interval: str, now: datetime) -> Window | None:
         return window_of(interval, now)
     except PermanentError:
         return None  # a warning, or without an interval
+
+
+def _named(hours: list[str]) -> str:
+    """An outage has one reason for all its hours, and is told once."""
+    first, *between = hours
+    return f"{first}..{between[-1]} ({len(hours)} hours)" if between else first
 
 
 def _log_of(state: str) -> str:

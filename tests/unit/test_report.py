@@ -17,7 +17,7 @@ from tests import s3
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"plan": "plan.jsonl", "manifest": "manifest.jsonl", "uploaded": "uploaded.jsonl", "run_results": "r.json"}
-NOTHING = {"hours": 0, "events": 0, "rows": 0, "errors": 0, "nodes_failed": 0, "credits": 0.0}
+NOTHING = {"hours": 0, "events": 0, "rows": 0, "errors": 0, "nodes_failed": 0, "credits": 0.0, "why": ""}
 
 
 def files(folder):
@@ -74,7 +74,14 @@ def test_a_day_is_told_per_hop_and_hour(day):
     assert "1 ok, 0 warned, 1 failed, 1 skipped, in 30.0 s.\n\n- failed: c\n- skipped: d" in text
     # Snowflake's prices: 0.0037 credits a GB; an X-Small costs 1 an hour, here for load, dbt and 60 s until it sleeps.
     spent = 4 * 2361 / 1e9 * 0.0037 + (10.5 + 30 + 60) / 3600
-    assert counts == {"hours": 4, "events": 4, "rows": 4, "errors": 1, "nodes_failed": 1, "credits": round(spent, 6)}
+    assert counts == {
+        "hours": 4,
+        "events": 4,
+        "rows": 4,
+        "errors": 1,
+        "nodes_failed": 1,
+        "credits": round(spent, 6),
+    } | {"why": "1 of 4 hours, extract: Amplitude answered 503. Replay the run."}
 
 
 def test_the_interval_is_told_by_the_ledger_an_hour_of_another_run_too(day):

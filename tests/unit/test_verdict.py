@@ -115,12 +115,22 @@ def test_a_recheck_that_failed_is_tried_by_the_next_tick_and_no_failure(bucket, 
     assert run([result(HOURS[2], "error", "503")], action="recheck", reason="re-check after 1 d")["hours_loaded"] == 4
 
 
+def test_an_outage_is_told_once_for_all_its_hours(bucket, run):
+    with pytest.raises(RetriableError) as caught:
+        run([result(hour, "error", "Amplitude answered 503.") for hour in HOURS])
+    first, last = HOURS[0], HOURS[-1]
+    assert f"\n  {first}..{last} (4 hours) open: Amplitude answered 503.\n" in str(caught.value)
+    assert str(caught.value).count("503") == 1
+
+
 def test_a_long_list_is_cut(bucket, monkeypatch, tmp_path):
     plan = tmp_path / "plan.jsonl"
     hours = [f"2026-11-{day:02}T{hour:02}" for day in range(1, 26) for hour in range(24)]
     write_lines(plan, [PlanLine(hour=hour, action="export", reason="asked") for hour in hours])
+    manifest = tmp_path / "manifest.jsonl"
+    write_lines(manifest, [result(hour, "error", f"reason of {hour}") for hour in hours])
     with pytest.raises(RetriableError, match=r"and 580 more: see report\.md") as caught:
-        verdict.run(plan=plan)
+        verdict.run(plan=plan, manifest=manifest)
     assert len(str(caught.value)) < 4000
 
 
