@@ -17,7 +17,7 @@ test: .venv/dev.stamp ## the test suite
 	@$(BIN)/pytest -n 2 -m "not scenario"
 
 test-scenarios: .venv/dev.stamp ## the slow scenarios
-	@$(BIN)/pytest -m scenario
+	@$(BIN)/pytest -n 2 -m scenario
 
 bench: .venv/dev.stamp ## measure against plain tools, into .local/bench.json
 	@$(BIN)/python -m tests.bench

@@ -107,7 +107,7 @@ def go(stack: Stack, day, hours: list[int], number: int) -> None:
     work = day.run(hours).folder
     uploaded = stack.folder / f"uploaded-{number}.jsonl"
     upload.run(manifest=work / "manifest.jsonl", parts=work / "parts.tar", output=uploaded)
-    assert load.run(uploaded=uploaded)["errors"] == 0
+    assert load.run(uploaded=uploaded)["hours_failed"] == 0
 
 
 @pytest.mark.scenario
