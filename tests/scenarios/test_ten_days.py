@@ -189,6 +189,7 @@ def amplitude_is_away_for_a_day(world: World, chat: Receiver, pulse: Receiver) -
     assert again.state == "FAILED", again
     (alert,) = said(chat)  # the second run has nothing new to say
     assert alert.startswith("[error] amplitude_daily 2026-10-25 ended FAILED, tasks that failed: verdict. "), alert
+    assert re.search(r"verdict\. \d+ of \d+ hours, extract: .*503", alert), alert
     assert len(pulse.bodies) == 1
     world.at(on("10-26", "12:45:00"))
     assert world.run("pipeline_health").vars["check"]["kinds"] == "open_hours"
