@@ -42,6 +42,7 @@ WORD = r"[A-Za-z0-9._~-]{12,}"  # docker/postgres.sh has the same
 KEY_FILE = "SNOWFLAKE_PRIVATE_KEY_FILE"
 APART = {"webserver", "executor", "scheduler", "indexer", "worker"}  # Kestra's roles, each in a container of its own
 STORAGE = "KESTRA_STORAGE_BUCKET"
+STORAGE_KEYS = ("KESTRA_STORAGE_ACCESS_KEY", "KESTRA_STORAGE_SECRET_KEY")
 RSA_BITS = 2048  # Snowflake's minimum (user guide, key-pair authentication)
 
 
@@ -179,10 +180,11 @@ def kestra_environment(given: Mapping[str, str], inherited: Mapping[str, str]) -
 
 
 def _check_storage(given: Mapping[str, str], command: list[str]) -> list[str]:
-    """Servers apart reach each other's files by S3 alone."""
+    """Servers apart reach each other's files by S3 alone. With one key of two Kestra would take the machine's role."""
+    wrong = [f"{' and '.join(STORAGE_KEYS)}: give both, or none"] if len(given.keys() & set(STORAGE_KEYS)) == 1 else []
     if STORAGE not in given:
-        return [f"{STORAGE} is missing: servers apart share Kestra's files in S3"] if APART & set(command) else []
-    return [] if "AWS_REGION" in given else [f"AWS_REGION is missing: {STORAGE} needs it"]
+        return wrong + [f"{STORAGE} is missing: servers apart share Kestra's files in S3"] * bool(APART & set(command))
+    return wrong if "AWS_REGION" in given else [*wrong, f"AWS_REGION is missing: {STORAGE} needs it"]
 
 
 def main(command: list[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3.util import Retry
 
 TIMEOUT = (5, 60)  # seconds: connect, read
@@ -147,6 +148,11 @@ class Kestra:
             answer = self._session.request(
                 method, f"{self._url}/api/v1/main/{path}", timeout=TIMEOUT, allow_redirects=False, **arguments
             )
+        except (MissingSchema, InvalidSchema, InvalidURL):
+            message = (
+                "--url is no address: write https://kestra.example.com (deploy.yml has it in its variable KESTRA_URL)"
+            )
+            raise KestraError(message) from None
         except requests.RequestException as error:
             message = f"{method} {path}: Kestra cannot be reached ({type(error).__name__}): docker compose logs kestra"
             raise KestraError(message) from None

@@ -207,3 +207,11 @@ def test_the_settings_of_the_server_are_those_that_its_configuration_reads() -> 
     names = set(re.findall(r"\$\{((?:KESTRA|POSTGRES)_[A-Z_]+):?\}", re.sub(r"(?m)#.*$", "", text)))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert names == set(re.findall(r"^((?:KESTRA|POSTGRES)_\w+)=", example, re.MULTILINE))
+
+
+def test_a_loader_that_runs_again_leaves_the_workers_of_a_cluster_alone() -> None:
+    """`run` brings what a service depends on to the scale of the file, which is one: it stopped all workers but one."""
+    pages = [ROOT / "docker-compose.yml", ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    runs = [run for page in pages for run in re.findall(r"--profile cluster run .*", page.read_text(encoding="utf-8"))]
+    assert runs
+    assert all("--no-deps cluster" in run for run in runs)

@@ -48,3 +48,11 @@ def test_a_refused_login_says_so() -> None:
 def test_without_a_login_it_names_what_is_missing() -> None:
     done = run(State(), "http://127.0.0.1:9", "action=plan", KESTRA_ADMIN_PASSWORD="")
     assert (done.returncode, "KESTRA_ADMIN_PASSWORD must be set" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("url", ["", "kestra.example.com", "ftp://kestra.example.com"])
+def test_no_address_of_kestra_is_not_called_a_server_that_is_down(url: str) -> None:
+    """A deploy without its variable KESTRA_URL."""
+    done = run(State(), url, "action=plan")
+    assert (done.returncode, done.stderr.count("KESTRA_URL")) == (1, 1)
+    assert "docker compose logs" not in done.stderr

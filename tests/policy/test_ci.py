@@ -68,3 +68,9 @@ def test_its_commands_exist(file: Path) -> None:
             assert (ROOT / script[1]).exists(), command
         else:
             assert command.startswith("docker compose "), command
+
+
+def test_only_main_is_deployed() -> None:
+    """A run by hand can name any branch."""
+    [job] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text(encoding="utf-8"))["jobs"].values()
+    assert "&& github.ref == 'refs/heads/main'" in job["if"]

@@ -186,7 +186,8 @@ def test_servers_apart_need_a_bucket_for_their_files(container: Container) -> No
     container.env_file(SERVER | PIPELINE)
     done = container.start("sh", "executor")
     assert (done.returncode, done.stderr.count("KESTRA_STORAGE_BUCKET is missing")) == (78, 1)
-    storage = {"KESTRA_STORAGE_BUCKET": "kestra-files", "KESTRA_STORAGE_SECRET_KEY": "of-the-bucket"}
+    keys = {"KESTRA_STORAGE_ACCESS_KEY": "an-id", "KESTRA_STORAGE_SECRET_KEY": "of-the-bucket"}
+    storage = keys | {"KESTRA_STORAGE_BUCKET": "kestra-files"}
     container.env_file(SERVER | PIPELINE | storage)
     assert "AWS_REGION is missing" in container.refused()
     container.env_file(SERVER | PIPELINE | storage | {"AWS_REGION": "eu-west-1"})
@@ -194,6 +195,15 @@ def test_servers_apart_need_a_bucket_for_their_files(container: Container) -> No
     file = json.loads((container.folder / "dev/shm/server.json").read_text())
     assert file == SERVER | storage | {"STORAGE_TYPE": "s3"}
     assert not [name for name in seen if "STORAGE" in name]
+
+
+@pytest.mark.parametrize("name", ["KESTRA_STORAGE_ACCESS_KEY", "KESTRA_STORAGE_SECRET_KEY"])
+def test_one_key_of_the_storage_without_the_other_is_refused(container: Container, name: str) -> None:
+    """Kestra's S3 storage takes two keys or looks for a role of the machine; one alone was left out in silence."""
+    container.env_file(SERVER | PIPELINE | {"KESTRA_STORAGE_BUCKET": "kestra-files", "AWS_REGION": "eu-west-1"})
+    said = container.refused(**{name: "one-of-two"})
+    assert "KESTRA_STORAGE_ACCESS_KEY and KESTRA_STORAGE_SECRET_KEY: give both, or none" in said
+    assert "one-of-two" not in said
 
 
 def test_the_laptop_gives_its_engine_the_same(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
