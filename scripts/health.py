@@ -20,14 +20,15 @@ from scripts.pipeline import warehouse
 from scripts.pipeline.entry import as_command, log
 from scripts.pipeline.errors import DamagedError, PipelineError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
-from scripts.pipeline.hours import HOUR, day_window, format_hour, parse_hour
+from scripts.pipeline.hours import HOUR, day_window, format_hour, parse_hour, settled
 from scripts.pipeline.landing import Landing
 from scripts.pipeline.settings import BackupSettings, BucketSettings, DeploySettings, PlanSettings, load
 
-# A day's hours are exported by the tick at 03:30 UTC of the next day; what is not there by then and this long is late.
-LATE = timedelta(hours=6)
+# A day's hours are exported by the tick at 03:30 UTC of the next day (`daily` in flows/amplitude_daily.yml), those that
+# are young then by the next one; what is not there at six is late.
+TICK, LATE = timedelta(hours=3, minutes=30), timedelta(hours=6)
 LOADING = timedelta(hours=6)  # the longest that uploaded hours wait: `load` has a timeout of 4 hours
-SILENCE = timedelta(hours=36)  # without a single event
+SILENCE = timedelta(hours=34)  # without a single event, beyond the export latency
 BUILD = timedelta(hours=30)  # the marts are built once a day
 QUARANTINE = timedelta(hours=48)  # how long bad lines stay news
 VERSIONS_READ = 200
@@ -119,7 +120,8 @@ def of_ledger(now: datetime) -> Iterator[Problem]:
     ledger = HourLedger(load(BucketSettings))
     entries = ledger.entries()
     first = settings.amp_start_date or ledger.first_day()
-    late = _late(entries, day_window(first).start, now) if first else []
+    latency = settings.export_latency_hours
+    late = _late(entries, day_window(first).start, now, latency) if first else []
     if late:
         what = f"{len(late)} hours are not exported, the oldest is {late[0]}."
         yield Problem("open_hours", what, "A day is missing, or looks wrong", count=len(late))
@@ -129,7 +131,7 @@ def of_ledger(now: datetime) -> Iterator[Problem]:
         what = f"{len(waiting)} hours are in S3 and not in Snowflake, the oldest is {waiting[0].hour}."
         yield Problem("not_loaded", what, "A run failed", count=len(waiting))
     full = [entry.hour for entry in entries.values() if entry.version in entry.loaded]
-    if full and not late and not waiting and now - parse_hour(full[-1]) - HOUR > SILENCE:
+    if full and not late and not waiting and now - parse_hour(full[-1]) - HOUR > SILENCE + latency * HOUR:
         yield Problem("silence", f"Amplitude has had no event since hour {full[-1]}.", "No events", "warning")
     yield from _quarantine(ledger, entries, now)
 
@@ -143,11 +145,11 @@ def _exported_at(ledger: HourLedger, entry: HourEntry) -> datetime:
         return parse_hour(entry.hour)
 
 
-def _late(entries: dict[str, HourEntry], hour: datetime, now: datetime) -> list[str]:
-    """Hours without a version whose day is over for longer than LATE."""
+def _late(entries: dict[str, HourEntry], hour: datetime, now: datetime, latency_hours: int) -> list[str]:
+    """Hours without a version that were settled at the newest tick, of days that are over for longer than LATE."""
     late = []
     end = day_window((now - LATE).date()).start
-    while hour < end:
+    while hour < end and settled(hour, end + TICK, latency_hours):
         text = format_hour(hour)
         if text not in entries or entries[text].version == 0:
             late.append(text)

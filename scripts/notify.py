@@ -10,6 +10,7 @@ space (of several keys, parted by `;`, each). What is open stands in Kestra's KV
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 SEVERITIES = ("error", "warning", "resolved")
 TIMEOUT = (10, 30)  # seconds to connect, to read
 BACKOFF = 1  # seconds; doubles with each try
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # of each try it would log the address's path, which is the key
 
 
 def run(*, key: str, text: str, severity: str, alerts: str) -> dict[str, int | str]:

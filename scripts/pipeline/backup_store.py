@@ -31,6 +31,7 @@ READABLE_LIMIT = 200 * 10**6  # bytes of JSON a run
 COPIES = 3
 RESERVE = READABLE_LIMIT + 56 * 10**6
 _FACTS = msgspec.json.Decoder(Answer)
+FOR_EVER = 36_500  # days; a date cannot lie much further back
 STALE = timedelta(days=1)  # a temporary file that old belongs to no living run
 _NAME = re.compile(r"(?P<start>[\d-]{10}T\d\d)(?:\.\.(?P<end>[\d-]{10}T\d\d))?\.(?P<at>\d{8}T\d{9})Z\.(?:zip|json)")
 _READABLE_NAME = re.compile(r"\d+_(?P<date>[\d-]{10})_(?P<hour>\d{1,2})_\d+\.json")
@@ -111,7 +112,7 @@ class BackupStore:
 
     def expire(self, is_loaded: Callable[[str], bool], now: datetime) -> int:
         """Deletes what is older than BACKUP_KEEP_DAYS and whose every hour is loaded; returns how many files."""
-        limit = now - timedelta(days=self._settings.backup_keep_days)
+        limit = now - timedelta(days=min(self._settings.backup_keep_days, FOR_EVER))
         old = [(path, _window(path)) for path in self._zips.iterdir() if _exported_at(path) <= limit]
         old += [
             (path, _readable_window(path))

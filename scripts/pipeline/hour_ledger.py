@@ -31,8 +31,8 @@ LEARN_FROM_DAYS = 7  # a week holds each weekday's traffic
 _VERSION = msgspec.json.Decoder(Version)
 _FIRST_DAY = msgspec.json.Decoder(dict[str, date])
 _NAME = re.compile(
-    r"/date=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>\d{2})/"
-    r"(?:v(?P<version>\d{4})(?:\.(?P<mark>loaded|empty))?|rechecked_(?P<days>\d+)d)\.json$"
+    r"date=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>\d{2})/"
+    r"(?:v(?P<version>(?!0000)\d{4})(?:\.(?P<mark>loaded|empty))?|rechecked_(?P<days>\d+)d)\.json"
 )
 
 
@@ -107,7 +107,7 @@ class HourLedger:
     def _collect(self, prefix: str, start_after: str = "", last: str = "9999") -> dict[str, HourEntry]:
         found: dict[str, HourEntry] = {}
         for key, _ in self.store.keys(prefix, start_after):
-            match = _NAME.search(key)
+            match = _NAME.fullmatch(key.removeprefix(self._root()))
             if match is None:
                 continue
             if match["date"] > last:

@@ -93,6 +93,12 @@ def test_keeping_for_no_day_deletes_once_loaded(day, monkeypatch):
     assert (day.zips(), readable(day)) == ([], [])
 
 
+def test_keeping_for_more_days_than_time_has_is_keeping_for_ever(day, monkeypatch):
+    monkeypatch.setenv("BACKUP_KEEP_DAYS", "999999")
+    day.run([3])
+    assert store(day).expire(lambda hour: True, datetime.now(UTC) + timedelta(days=3650)) == 0
+
+
 def test_what_a_killed_run_left_goes_after_a_day(day):
     folder = day.folder / "data" / "zip" / str(PROJECT)
     store(day)
