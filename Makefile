@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 DAYS ?= 1
+# An environment whose Python was removed, or replaced by an upgrade, is made anew.
+_ := $(shell [ ! -L $(BIN)/python ] || $(BIN)/python -c '' 2>/dev/null || rm -rf .venv)
 UNREACHED := echo "The Python environment could not be made; the reason stands above. When it is the network: check it, or \
 say where to go by HTTPS_PROXY, or by PIP_INDEX_URL and UV_DEFAULT_INDEX for a registry of your own. When the disk is full: free \
 some space. Then run make again." >&2; exit 1
@@ -44,7 +46,7 @@ docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and what is gene
 	@$(BIN)/python -m dbt_dev.docs
 
 clean: ## remove the state of the laptop stack and what was built
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local clean; fi
+	@if $(BIN)/python -c 'import local.__main__' 2>/dev/null; then $(BIN)/python -m local clean; else rm -rf .local; fi
 	rm -rf .venv local/kestra/target
 
 lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files

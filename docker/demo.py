@@ -62,8 +62,10 @@ def server_settings() -> dict[str, str]:
             "KESTRA_ENCRYPTION_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "POSTGRES_PASSWORD": secrets.token_hex(24),
         }
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(made), encoding="utf-8")
+        part = file.with_suffix(".part")  # a full disk must not leave half a login for all later starts
+        part.touch(mode=0o600)
+        part.write_text(json.dumps(made), encoding="utf-8")
+        part.replace(file)
     found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

@@ -164,7 +164,13 @@ def up(options: argparse.Namespace) -> int:
             stderr=out,
             start_new_session=True,
         )
-    if not session.wait_up(process, 120):
+    try:
+        started = session.wait_up(process, 120)
+    except KeyboardInterrupt:  # which it does not get: it would come up all the same
+        process.terminate()
+        process.wait()
+        raise
+    if not started:
         process.terminate()
         message = (
             f"the stack did not start: {log.read_text(errors='replace').strip()[-2000:] or 'no word in two minutes'}"

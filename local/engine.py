@@ -144,8 +144,10 @@ class Engine:
         """The laptop's own key, made once: it encrypts inputs of type SECRET in the engine's database."""
         file = self._state / "encryption.key"
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(base64.b64encode(secrets.token_bytes(32)).decode(), encoding="ascii")
+            part = file.with_suffix(".part")  # a full disk must not leave half a key for all later starts
+            part.touch(mode=0o600)
+            part.write_text(base64.b64encode(secrets.token_bytes(32)).decode(), encoding="ascii")
+            part.replace(file)
         return file.read_text(encoding="ascii")
 
     def _read(self, process: subprocess.Popen[str]) -> None:

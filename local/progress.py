@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import defaultdict
@@ -98,12 +99,11 @@ def show_logs(runs: Path, execution: str | None, out: TextIO = sys.stdout) -> bo
     )
     if not files or not files[-1].exists():
         return False
-    for line in files[-1].read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
+    for event in _kept(files[-1]):
         if event["event"] == "log":
             out.write(f"{event['at']} {event['level']:5} {event.get('task') or '-'}: {event['message']}\n")
-    if event := _last_state(files[-1]):
-        out.write(f"{event['flow']} {event['execution']} {event['state']}\n")
+    if last := _last_state(files[-1]):
+        out.write(f"{last['flow']} {last['execution']} {last['state']}\n")
     return True
 
 
@@ -115,6 +115,13 @@ def at_work(runs: Path) -> list[Event]:
 
 def _last_state(file: Path) -> Event | None:
     """Only a run that a command waited for has a `finished`; scheduled runs and children have states alone."""
-    events = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"state"' in line)
-    states = [event for event in events if event["event"] in {"execution", "leftover", "finished"}]
+    states = [event for event in _kept(file, '"state"') if event["event"] in {"execution", "leftover", "finished"}]
     return states[-1] if states else None
+
+
+def _kept(file: Path, word: str = "") -> Iterator[Event]:
+    """The events of a run whose line holds the word; without a line that is being written, or that a full disk cut."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if word in line:
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)

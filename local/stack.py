@@ -298,8 +298,11 @@ def shell() -> dict[str, str]:
 
 
 def _write_private(file: Path, content: bytes) -> None:
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123
-        stream.write(content)
+    """Whole or not at all: what a full disk cut short would be taken for a key at each later start."""
+    part = file.with_name(f"{file.name}.part")
+    part.touch(mode=0o600)
+    part.write_bytes(content)
+    part.replace(file)
 
 
 def clean(state: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -16,7 +18,8 @@ from typing import Any
 import pytest
 
 from local import __main__ as laptop
-from local import progress, session, stack
+from local import engine, progress, session, stack
+from local.java import EngineBuild
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +70,34 @@ def test_make_without_a_python_says_which(tmp_path: Path) -> None:
     assert "This needs Python 3.11, 3.12 or 3.13" in done.stderr
 
 
+def test_make_notices_that_the_python_of_its_environment_is_gone(tmp_path: Path) -> None:
+    """After an upgrade of the machine's Python: `.venv/bin/python: No such file or directory`, again and again."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to("/nonexistent/python3.12")
+    (tmp_path / ".venv/uv.stamp").touch()
+    path = tmp_path / "bin"
+    path.mkdir()
+    for tool in ("make", "bash", "rm"):
+        (path / tool).symlink_to(shutil.which(tool) or tool)
+    done = make(tmp_path, {"PATH": str(path)})
+    assert "This needs Python 3.11, 3.12 or 3.13" in done.stderr  # it looked for one
+
+
+def test_make_clean_works_without_the_packages(tmp_path: Path) -> None:
+    """An installation that was cut off could not be cleaned: `clean` itself needs the packages."""
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    (tmp_path / "local").mkdir()  # a link to the folder would have `rm` take our own build
+    for file in (ROOT / "local").glob("*.py"):
+        (tmp_path / "local" / file.name).symlink_to(file)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    (tmp_path / ".local/data").mkdir(parents=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert not (tmp_path / ".venv").exists()
+    assert not (tmp_path / ".local").exists()
+
+
 @pytest.mark.scenario  # makes a virtual environment
 def test_make_without_a_registry_says_what_to_do(tmp_path: Path) -> None:
     """A port without a server stands for the registry."""
@@ -113,3 +144,64 @@ def test_an_answer_of_sql_can_be_run(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(laptop.sql, "query", lambda *_: (["COMMAND"], [(command,)]))
     assert laptop.main(["sql", "select 1"]) == 0
     assert command in capsys.readouterr().out
+
+
+def test_another_python_is_told_where_the_packages_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "local", "status"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("This Python lacks the packages of the laptop stack. Run .venv/bin/python -m local")
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_up_waits_stops_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said `stopped`, and the stack came up behind it, schedules included."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes], _: float) -> bool:
+        begun.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("LOCAL_STATE", str(tmp_path))
+    monkeypatch.setattr(stack, "STATE", tmp_path)
+    monkeypatch.setattr(laptop, "ensure_engine", lambda: None)
+    monkeypatch.setattr(session, "running", lambda: None)
+    monkeypatch.setattr(session, "wait_up", interrupted)
+    try:
+        assert laptop.main(["up"]) == 130
+        assert begun[0].poll() is not None
+    finally:
+        begun[0].kill()
+
+
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
+    """Once there was room again each start took what was left for a key, and each run failed."""
+    ours = stack.Stack(tmp_path)
+    key = engine.Engine(EngineBuild(tmp_path, "", tmp_path, tmp_path), tmp_path, {})
+    _, most = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for make_key in (ours._private_key, key._encryption_key):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                make_key()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ours._private_key().read_bytes().endswith(b"-----\n")
+    assert len(base64.b64decode(key._encryption_key())) == 32
+    assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {
+        "snowflake_key.p8": 0o600, "encryption.key": 0o600,
+    }  # fmt: skip
+
+
+def test_a_line_that_was_cut_hides_no_other(tmp_path: Path) -> None:
+    """`logs` and `status` ended in a traceback over it."""
+    lines = [
+        json.dumps({"event": "execution", "execution": "one", "flow": "notify", "state": "RUNNING"}),
+        json.dumps({"event": "log", "execution": "one", "at": "now", "level": "INFO", "message": "seen"}),
+        '{"event": "execution", "execution": "one", "state": "SUC',
+    ]
+    (tmp_path / "one.jsonl").write_text("\n".join(lines))
+    assert progress.show_logs(tmp_path, "one", out := io.StringIO())
+    assert out.getvalue() == "now INFO  -: seen\nnotify one RUNNING\n"
+    assert [event["state"] for event in progress.at_work(tmp_path)] == ["RUNNING"]
