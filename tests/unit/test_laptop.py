@@ -153,6 +153,8 @@ def test_another_python_is_told_where_the_packages_are() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("This Python lacks the packages of the laptop stack. Run .venv/bin/python -m local")
     assert "Traceback" not in done.stderr
+    # docker/check/server.py has the engine without the stand-ins
+    subprocess.run([sys.executable, "-S", "-c", "import local.java"], cwd=ROOT, check=True)
 
 
 def test_ctrl_c_while_up_waits_stops_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
