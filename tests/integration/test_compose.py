@@ -118,7 +118,9 @@ ROLES = {"webserver", "executor", "scheduler", "indexer", "worker"}
 
 
 def test_a_cluster_is_every_role_once_and_not_the_server_that_is_all_of_them() -> None:
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]} == ROLES | {"cluster"}
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]} == (
+        ROLES | {"cluster", "cluster-settings"}
+    )
     for role in ROLES:
         assert SERVICES[role]["command"][:2] == ["server", role]
         assert SERVICES[role]["command"][-1] == SERVICES["kestra"]["command"][-1]  # one configuration
@@ -130,7 +132,17 @@ def test_a_cluster_is_every_role_once_and_not_the_server_that_is_all_of_them() -
             if name not in started and how.get("required", True):
                 started.add(name)
                 left += [name] if "depends_on" in SERVICES[name] else []
-    assert started == ROLES | {"cluster", "postgres", "settings"}
+    assert started == ROLES | {"cluster", "cluster-settings", "postgres", "settings"}
+
+
+def test_a_cluster_without_its_bucket_does_not_start() -> None:
+    """`settings` said that all is there, and every role then began, refused and began again without end."""
+    for role in ROLES:
+        assert SERVICES[role]["depends_on"]["cluster-settings"] == {"condition": "service_completed_successfully"}
+    looks = SERVICES["cluster-settings"]
+    assert looks["entrypoint"] == [*SERVICES["settings"]["entrypoint"]]
+    assert set(looks["command"]) & ROLES  # so docker/entrypoint.py knows whom the settings are for
+    assert looks["restart"] == "no"
 
 
 def test_a_worker_of_a_cluster_has_what_a_task_needs() -> None:
