@@ -252,7 +252,8 @@ class Engine:
     ) -> None:
         """Has the scheduler run a schedule's past ticks, one after another; both ends inclusive, no end: to now.
 
-        Their events come to `on_event`. Raises EngineError without `scheduler`, or while the trigger has one.
+        Returns when the first has begun; their events come to `on_event`. Raises EngineError without `scheduler`, or
+        while the trigger has one.
         """
         if not self._scheduler:
             message = f"a backfill of {flow} needs an engine that runs schedules: `python -m local up` first"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from local.engine import Engine, EngineError, Event
+from tests.integration.conftest import PROJECT
 
 pytestmark = pytest.mark.engine
 
@@ -262,6 +265,29 @@ def test_a_backfill_of_one_tick_runs_it_and_a_range_without_a_tick_is_refused(
         backfill_when_free(engine, tick + timedelta(minutes=30), tick + timedelta(minutes=90))
     backfill_when_free(engine, tick, tick)
     assert wait_for_log(all_events, "tell") == "2026-01-06T03:30:00Z nowhere no reason"
+
+
+def test_a_backfill_that_is_asked_for_while_a_flow_is_loaded_is_not_lost(
+    engine: Engine, all_events: queue.SimpleQueue[Event], tmp_path: Path
+):
+    """The scheduler then writes every trigger as it had read it before."""
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project)
+    hello, scheduled = project / "flows/hello.yml", project / "flows/scheduled.yml"
+    text = hello.read_text(encoding="utf-8")
+    scheduled.write_text(scheduled.read_text(encoding="utf-8").replace("Schedules: LAST", "Schedules: NONE"))
+    engine.load(project)
+    with ThreadPoolExecutor() as pool:
+        for day in (7, 8, 9):
+            tick = datetime(2026, 1, day, 3, 30, tzinfo=UTC)
+            asked = pool.submit(backfill_when_free, engine, tick, tick)
+            time.sleep(0.1)
+            hello.write_text(f"description: {day}\n{text}", encoding="utf-8")
+            engine.load(project)
+            asked.result()
+            while not wait_for_log(all_events, "tell").startswith(f"2026-01-0{day}"):
+                continue  # a tick that was missed
+    engine.load(PROJECT)
 
 
 def backfill_when_free(engine: Engine, first: datetime, last: datetime) -> None:

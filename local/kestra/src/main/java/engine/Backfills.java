@@ -23,6 +23,8 @@ import java.util.Optional;
 
 /** Asks the scheduler to run a schedule's past ticks, as the backfill button of Kestra's UI does. */
 final class Backfills {
+    private static final int POLLS = 3000; // 5 minutes
+
     private final TriggerRepositoryInterface triggers;
     private final ConditionService conditions;
     private final RunContextFactory contexts;
@@ -49,24 +51,43 @@ final class Backfills {
         if (schedule.isDisabled()) {
             throw new IllegalArgumentException("trigger " + triggerId + " is disabled in the flow's source: its backfill would wait for ever");
         }
-        Trigger trigger = known(flow, triggerId);
-        // The end of its last run is about to change the trigger too, and the later of the two changes would be lost.
-        for (int polls = 0; trigger.getExecutionId() != null && polls < 50; polls++) {
-            Thread.sleep(100);
-            trigger = known(flow, triggerId);
-        }
-        if (trigger.getBackfill() != null) {
-            throw new IllegalArgumentException("trigger " + triggerId + " is still at its backfill until " + trigger.getBackfill().getEnd());
+        Trigger before = known(flow, triggerId);
+        if (before.getBackfill() != null) {
+            throw new IllegalArgumentException("trigger " + triggerId + " is still at its backfill until " + before.getBackfill().getEnd());
         }
         ZonedDateTime last = end == null ? ZonedDateTime.now() : ZonedDateTime.parse(end);
-        Trigger filling = trigger.withBackfill(Backfill.builder().start(ZonedDateTime.parse(start).minusSeconds(1))
-            .end(end == null ? null : last).inputs(inputs).labels(labels).build());
+        Backfill backfill = Backfill.builder().start(ZonedDateTime.parse(start).minusSeconds(1))
+            .end(end == null ? null : last).inputs(inputs).labels(labels).build();
         ZonedDateTime first = schedule.nextEvaluationDate(
-            conditions.conditionContext(contexts.of(flow, schedule), flow, null), Optional.of(filling));
+            conditions.conditionContext(contexts.of(flow, schedule), flow, null), Optional.of(before.withBackfill(backfill)));
         if (first.isAfter(last)) {
             throw new IllegalArgumentException("trigger " + triggerId + " has no tick from " + start + " to " + last);
         }
-        queue.emit(filling.toBuilder().nextExecutionDate(first).build());
+        begin(flow, before, backfill, first, last);
+    }
+
+    /**
+     * Asks until the scheduler has begun. It writes a trigger that it read before when a run of it ends, when a flow is
+     * loaded, and at its own start (AbstractScheduler.initializedTriggers): what was asked meanwhile is overwritten.
+     */
+    private void begin(Flow flow, Trigger before, Backfill backfill, ZonedDateTime first, ZonedDateTime last) throws Exception {
+        boolean asked = false;
+        for (int polls = 0, lost = 0; polls < POLLS; polls++) {
+            Trigger now = known(flow, before.getTriggerId());
+            boolean free = now.getExecutionId() == null;
+            boolean within = !now.getDate().isBefore(first) && !now.getDate().isAfter(last);
+            if (asked && within && !(free && now.getDate().isEqual(before.getDate()))) {
+                return;
+            }
+            boolean there = now.getBackfill() != null && now.getNextExecutionDate().isEqual(first);
+            if (free && !there && lost++ % 30 == 0) {
+                queue.emit(now.withBackfill(backfill).toBuilder().nextExecutionDate(first).build());
+                asked = true;
+            }
+            Thread.sleep(100);
+        }
+        throw new IllegalStateException("trigger " + before.getTriggerId() + " of " + flow.getId()
+            + " has not begun its backfill: when a run of it is going on, ask again after its end");
     }
 
     /** The scheduler knows a trigger 1 to 2 s after its flow was loaded. */

@@ -66,9 +66,12 @@ public final class Main {
         switch (text(command, "do")) {
             case "load" -> here(events, request, () -> engine.load(
                 request, text(command, "namespace"), Path.of(text(command, "root")), strings(command, "files"), Path.of(text(command, "flows"))));
-            case "backfill" -> here(events, request, () -> runs.backfill(
-                text(command, "namespace"), text(command, "flow"), text(command, "trigger"), text(command, "start"), (String) command.get("end"),
-                map(command, "inputs"), map(command, "labels")));
+            case "backfill" -> beside(events, request, () -> {
+                runs.backfill(
+                    text(command, "namespace"), text(command, "flow"), text(command, "trigger"), text(command, "start"), (String) command.get("end"),
+                    map(command, "inputs"), map(command, "labels"));
+                events.emit("done", request, Map.of());
+            });
             case "kill" -> here(events, request, () -> runs.kill(text(command, "execution")));
             case "run" -> beside(events, request, () -> runs.run(
                 request, text(command, "namespace"), text(command, "flow"), map(command, "inputs"), map(command, "labels")));

@@ -67,7 +67,7 @@ final class Runs {
         follow(request, flow, Execution.newExecution(flow, (f, e) -> typed(flow, e, values), labels(labels), Optional.empty()));
     }
 
-    /** Has the scheduler run a schedule's past ticks; returns when it was asked. */
+    /** Has the scheduler run a schedule's past ticks; returns when it has begun. */
     void backfill(String namespace, String flowId, String trigger, String start, String end, Map<String, Object> values, Map<String, Object> labels)
         throws Exception {
         Flow flow = flow(namespace, flowId);
