@@ -24,9 +24,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import ValidationError
 
 from scripts.pipeline.env_file import read_file
-from scripts.pipeline.settings import known_settings
+from scripts.pipeline.settings import groups, known_settings, problems
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").resolve()
@@ -77,14 +78,19 @@ class StackError(Exception):
 
 
 def read_settings() -> dict[str, str]:
-    """Made-up values, then `.env`, then the environment: the last one that is given wins. StackError: a bad `.env`."""
+    """Made-up values, then `.env`, then the environment: the last one that is given wins. StackError: a bad one."""
     known = known_settings()
     given: dict[str, str] = dict(LAPTOP)
     own, wrong = read_file(ROOT / ".env")
-    if wrong:
-        raise StackError("; ".join(wrong))
     for source in (own, os.environ):
         given |= {name: value for name, value in source.items() if name in known and value and value != "unset"}
+    for group in groups():
+        try:
+            group(**{name.lower(): value for name, value in given.items()})
+        except ValidationError as error:  # what is missing, the stand-ins bring
+            wrong += [each for each in problems(error) if not each.endswith(" is missing")]
+    if wrong:
+        raise StackError(f"In .env or the environment: {'; '.join(dict.fromkeys(wrong))}")
     return given
 
 

@@ -242,6 +242,13 @@ def test_the_laptop_refuses_what_the_server_refuses(tmp_path: Path, monkeypatch:
         stack.read_settings()
     (tmp_path / ".env").write_text("AMP_SECRET_KEY='a${b}'\n")
     assert stack.read_settings()["AMP_SECRET_KEY"] == "a${b}"
+    # A traceback of the connector's, and a stand-in that did not start for `invalid literal for int()`.
+    (tmp_path / ".env").write_text("SNOWFLAKE_HOST='my host'\nAMP_PROJECT_ID=my-project\n")
+    with pytest.raises(
+        stack.StackError, match=r"AMP_PROJECT_ID input should be .* SNOWFLAKE_HOST must be a host"
+    ) as said:
+        stack.read_settings()
+    assert "my" not in str(said.value)
 
 
 @pytest.mark.parametrize(
