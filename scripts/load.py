@@ -37,14 +37,15 @@ States = Mapping[str, PartState]
 def run(*, uploaded: Path) -> Result:
     """Loads every hour of `uploaded`, checks it, marks it in the ledger, and lets the backup expire.
 
-    Returns counts: hours, parts, rows (expected), rows_loaded (that were not there before), hours_failed, seconds.
+    Returns counts: hours, parts, rows (expected), rows_loaded (that were not there before), hours_failed, hours_short
+    (of them: the ledger calls them loaded), seconds.
     """
     start = time.monotonic()
     lines = [line for line in read_lines(uploaded, UploadedLine) if not line.error]
     bucket = read_settings(BucketSettings)
     ledger = HourLedger(bucket)
     loaded = 0
-    failed: list[str] = []
+    failed, short = set[str](), set[str]()
     states = {part.key: PartState(part) for line in lines for part in line.parts}
     if states:
         settings = read_settings(SnowflakeSettings)
@@ -52,7 +53,7 @@ def run(*, uploaded: Path) -> Result:
             landing = Landing(session, settings.snowflake_database, settings.raw_schema, bucket.aws_prefix)
             loaded = bring_in(landing, states)
             landing.record(lines, states)
-        failed = mark(ledger, lines, states)
+        failed, short = mark(ledger, lines, states)
     expired = expire_backup(bucket, ledger)
     log.info("%d hours, %d rows loaded, %d hours failed, %d backups expired", len(lines), loaded, len(failed), expired)
     return {
@@ -61,6 +62,7 @@ def run(*, uploaded: Path) -> Result:
         "rows": sum(state.part.rows for state in states.values()),
         "rows_loaded": loaded,
         "hours_failed": len(failed),
+        "hours_short": len(short),
         "seconds": round(time.monotonic() - start, 3),
     }
 
@@ -168,20 +170,22 @@ def explain(landing: Landing, key: str, state: PartState) -> None:
         )
 
 
-def mark(ledger: HourLedger, lines: Iterable[UploadedLine], states: States) -> list[str]:
-    """Marks the hours whose parts are all there. Returns the hours that are not."""
-    failed = []
+def mark(ledger: HourLedger, lines: Iterable[UploadedLine], states: States) -> tuple[set[str], set[str]]:
+    """Marks the hours whose parts are all there. Returns the hours that are not, and those of them that were loaded
+    once (`force`): the ledger does not show that they lack rows now.
+    """
+    failed = set()
     for line in lines:
         if not line.parts:
             continue
         mine = [states[part.key] for part in line.parts]
         problems = [state.problem for state in mine if not state.complete]
         if problems:
-            failed.append(line.hour)
+            failed.add(line.hour)
             log.error("hour %s version %d is not loaded: %s", line.hour, line.version, "; ".join(problems))
         else:
             ledger.mark_loaded(line.hour, line.version, sum(state.part.rows for state in mine))
-    return failed
+    return failed, {hour for hour in failed if not ledger.entry(hour).unloaded}
 
 
 def expire_backup(bucket: BucketSettings, ledger: HourLedger) -> int:

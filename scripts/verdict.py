@@ -36,8 +36,8 @@ def run(
     (notify.py) a run that ends well has mended by the way, parted by `;`.
 
     Raises RetriableError that names hours which are open or uploaded, and forced exports that failed, with the errors
-    of extract and upload. An hour that extract found too young is no failure. `load_errors`: hours that `load` found
-    incomplete; those that were marked as loaded before (`force`) the ledger does not show.
+    of extract and upload. An hour that extract found too young is no failure. `load_errors`: hours that
+    were loaded once (`force`), and `load` found incomplete: the ledger does not show these.
     """
     settings = load(PlanSettings)
     now = settings.now()
@@ -62,19 +62,18 @@ def run(
             unfinished.setdefault(f"{state}: {errors.get(hour, _log_of(state))}", []).append(hour)
         elif line.reason == "forced" and hour in errors:
             unfinished.setdefault(f"{state}, not exported again: {errors[hour]}", []).append(hour)
-    once = max(0, load_errors - states["uploaded"])
     counts: dict[str, int | str] = {
         f"hours_{state}": states[state] for state in ("loaded", "empty", "uploaded", "open", "young")
     }
     log.info("verdict: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
-    if unfinished or once:
+    if unfinished or load_errors:
         reasons = [f"{_named(hours)} {reason}" for reason, hours in unfinished.items()]
-        if once:
-            reasons.insert(0, f"{once} that were loaded once lack rows now: see the log of load")
+        if load_errors:
+            reasons.insert(0, f"{load_errors} that were loaded once lack rows now: see the log of load")
         more = len(reasons) - REASONS_SHOWN
         shown = "\n  ".join(reasons[:REASONS_SHOWN] + ([f"and {more} more: see report.md"] if more > 0 else []))
         message = (
-            f"{sum(map(len, unfinished.values())) + once} of {len(planned)} hours are not finished:\n  {shown}\n"
+            f"{sum(map(len, unfinished.values())) + load_errors} of {len(planned)} hours are not finished:\n  {shown}\n"
             "Replay this run (a restart only asks the ledger again), or let the next scheduled run take them."
         )
         raise RetriableError(message)

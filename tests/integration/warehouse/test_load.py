@@ -87,7 +87,7 @@ def test_running_pipe_brings_the_parts_in(stack):
     stack.run_pipe()
     parts = [stack.part(5), stack.part(3)]
     assert stack.load(*parts) | {"seconds": 0} == {
-        "hours": 1, "parts": 2, "rows": 8, "rows_loaded": 8, "hours_failed": 0, "seconds": 0,
+        "hours": 1, "parts": 2, "rows": 8, "rows_loaded": 8, "hours_failed": 0, "hours_short": 0, "seconds": 0,
     }  # fmt: skip
     assert [stack.counts(part)[0] for part in parts] == [5, 3]
     assert stack.loaded()
