@@ -39,7 +39,7 @@ COUNTS_TOLD = {
     "rows_loaded": "rows that `load` brought (others came by the pipe before it looked)",
     "late": "events that came late, with a later version of their hour",
     "gone": "events gone from Amplitude since (kept here)",
-    "left_over": "hours left over: run the same again",
+    "left_over": "hours left over: run the same again (with `force` from the last day below on)",
 }
 TOLD = ("interval", "reason", "failed_tasks", "load_seconds", *COUNTS_TOLD)
 

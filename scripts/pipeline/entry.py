@@ -30,17 +30,23 @@ RETRY_SECONDS = 60
 
 def start_logging(task: str, log_dir: Path) -> None:
     """Logs to stdout, errors to stderr (Kestra shows those as ERROR), and all to `<log_dir>/<task>_<UTC>.log`."""
-    log_dir.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = lambda seconds: datetime.fromtimestamp(seconds or 0, UTC).timetuple()
     out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     out.addFilter(lambda record: record.levelno < logging.ERROR)
     err.setLevel(logging.ERROR)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    file = logging.FileHandler(log_dir / f"{task}_{stamp}.log", encoding="utf-8")
-    file.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers = [out, err, file]
+    root.handlers = [out, err]
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_dir / f"{task}_{stamp}.log", encoding="utf-8")
+    except OSError:
+        if task != "notify":  # an alert that says so must not fail by the same
+            raise
+    else:
+        file.setFormatter(formatter)
+        root.addHandler(file)
     root.setLevel(logging.WARNING)  # libraries
     log.setLevel(logging.INFO)
 

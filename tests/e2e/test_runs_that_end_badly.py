@@ -43,6 +43,20 @@ def test_a_build_of_its_own_alerts_for_itself_until_a_good_one(pipeline: Pipelin
 
 
 @pytest.mark.scenario
+def test_a_run_without_a_build_leaves_the_alert_of_its_day_open(
+    pipeline: Pipeline, receiver: Receiver, bad_days: BadDays
+) -> None:
+    """The build may be what has failed."""
+    receiver.bodies.clear()
+    day, key = "2023-08-24", "amplitude_daily 2023-08-24"
+    assert pipeline.run("notify", key=key, text="its build failed").state == "SUCCESS"
+    assert pipeline.run("amplitude_daily", start_date=day, transform=False).state == "SUCCESS"
+    assert [body["text"] for body in receiver.bodies] == ["[error] its build failed"]
+    good = pipeline.run("amplitude_daily", start_date=day)
+    assert [body["text"] for body in receiver.bodies[1:]] == [f"[resolved] {key} is complete: run {good.execution}."]
+
+
+@pytest.mark.scenario
 def test_a_build_that_was_killed_leaves_its_place_in_the_queue(pipeline: Pipeline) -> None:
     """Every later build waited for ever: Kestra keeps the place of a killed run whose flow has `afterExecution`."""
     assert pipeline.run_and_kill("build", "dbt_build").state == "KILLED"

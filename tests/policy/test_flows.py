@@ -95,6 +95,15 @@ def test_every_alert_is_closed_by_a_good_run(flow: dict[str, Any]) -> None:
     assert (resolve["flowId"], resolve["inputs"]["severity"]) == ("notify", "resolved")
 
 
+def test_the_heartbeat_is_that_of_the_day() -> None:
+    """`hourly` would ping for a `daily` that has stopped, or that fails in dbt every day."""
+    flow = yaml.safe_load((ROOT / "flows/amplitude_daily.yml").read_text(encoding="utf-8"))
+    (when_good,) = [task for task in flow["afterExecution"] if task["id"] == "when_good"]
+    assert "inputs.scope == 'day'" in when_good["condition"]
+    (hourly,) = [trigger for trigger in flow["triggers"] if trigger["id"] == "hourly"]
+    assert hourly["inputs"]["scope"] == "recent"
+
+
 def last_tasks(flow: dict[str, Any]) -> list[dict[str, Any]]:
     """Where a flow says how it ended. Kestra 1.3.31 never gives back the place of a killed run that has
     `afterExecution`: every later run of a flow with `concurrency` would wait in the queue for ever.

@@ -43,6 +43,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, name):
     assert "Traceback" not in said
 
 
+def test_an_alert_needs_no_room_for_its_log(tmp_path):
+    """What it has to say may be that the folder of logs is closed, or its disk full."""
+    (tmp_path / "file").touch()
+    code = (
+        "from scripts import notify; from scripts.pipeline.entry import as_task;"
+        "as_task(notify.run, key='k', text='no room', severity='error', alerts='')"
+    )
+    returned, said = ends(code, tmp_path, LOG_DIR=str(tmp_path / "file" / "folder"))
+    assert (returned, "all that is said: [error] no room" in said) == (0, True)
+
+
 def test_a_full_disk_says_so(caplog):
     def run():
         with Path("/dev/full").open("wb") as file:

@@ -62,7 +62,7 @@ def test_a_day_is_told_per_hop_and_hour(day):
         "events exported": ("4",), "of them repeats of a uuid in its hour": ("1",), "parts": ("2",),
         "rows to load": ("4",),
         "rows that `load` brought (others came by the pipe before it looked)": ("4",),
-        "hours left over: run the same again": ("7",),
+        "hours left over: run the same again (with `force` from the last day below on)": ("7",),
         "events that came late, with a later version of their hour": ("0",),
     }.items()  # fmt: skip
     assert "gone from Amplitude" not in text  # not known is not none
