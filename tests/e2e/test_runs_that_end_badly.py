@@ -49,9 +49,9 @@ def test_a_run_without_a_build_leaves_the_alert_of_its_day_open(
     """The build may be what has failed."""
     receiver.bodies.clear()
     day, key = "2023-08-24", "amplitude_daily 2023-08-24"
-    assert pipeline.run("notify", key=key, text="its build failed").state == "SUCCESS"
+    assert pipeline.run("notify", key=key, text="its build failed {{ 1 + 1 }} {% if").state == "SUCCESS"
     assert pipeline.run("amplitude_daily", start_date=day, transform=False).state == "SUCCESS"
-    assert [body["text"] for body in receiver.bodies] == ["[error] its build failed"]
+    assert [body["text"] for body in receiver.bodies] == ["[error] its build failed (( 1 + 1 }} (% if"]
     good = pipeline.run("amplitude_daily", start_date=day)
     assert [body["text"] for body in receiver.bodies[1:]] == [f"[resolved] {key} is complete: run {good.execution}."]
 

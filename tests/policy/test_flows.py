@@ -104,6 +104,13 @@ def test_the_heartbeat_is_that_of_the_day() -> None:
     assert hourly["inputs"]["scope"] == "recent"
 
 
+def test_the_words_of_an_alert_are_no_expression() -> None:
+    """Kestra renders `env` twice: `{% if` in an error's text failed the alert, `{{ … }}` was worked out."""
+    flow = yaml.safe_load((ROOT / "flows/notify.yml").read_text(encoding="utf-8"))
+    for name in ("KEY", "TEXT"):
+        assert flow["tasks"][0]["env"][name] == f"{{{{ inputs.{name.lower()} | replace({{'{{': '('}}) }}}}"
+
+
 def last_tasks(flow: dict[str, Any]) -> list[dict[str, Any]]:
     """Where a flow says how it ended. Kestra 1.3.31 never gives back the place of a killed run that has
     `afterExecution`: every later run of a flow with `concurrency` would wait in the queue for ever.
