@@ -43,9 +43,7 @@ def test_a_build_of_its_own_alerts_for_itself_until_a_good_one(pipeline: Pipelin
 
 
 @pytest.mark.scenario
-def test_a_run_without_a_build_leaves_the_alert_of_its_day_open(
-    pipeline: Pipeline, receiver: Receiver, bad_days: BadDays
-) -> None:
+def test_a_run_without_a_build_leaves_the_alert_of_its_day_open(pipeline: Pipeline, receiver: Receiver) -> None:
     """The build may be what has failed."""
     receiver.bodies.clear()
     day, key = "2023-08-24", "amplitude_daily 2023-08-24"
