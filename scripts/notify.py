@@ -105,7 +105,12 @@ def heartbeat() -> dict[str, int]:
 def post(url: SecretStr, body: Mapping[str, Any] | None) -> None:
     """POSTs JSON, three tries more while the other side is not able. Errors never show the address, it is a key."""
     retry = Retry(
-        3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None, redirect=0
+        3,
+        backoff_factor=BACKOFF,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+        redirect=0,
+        respect_retry_after_header=False,  # an hour of it would outlast the task, and the alert would be lost
     )
     with requests.Session() as session:
         for scheme in ("https://", "http://"):

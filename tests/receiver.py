@@ -27,6 +27,8 @@ class Receiver:
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                if status in {429, 503}:
+                    self.send_header("Retry-After", "3600")  # longer than the task `send` may take
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
