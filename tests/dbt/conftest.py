@@ -69,13 +69,13 @@ class Built:
         self.stored = self.stored or found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     with deployed(tmp_path_factory.mktemp("dbt")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(warehouse: Warehouse) -> Built:
     """Built on an empty source, then a clean day, then late news, then nothing new, then in full."""
     dbt = Dbt(warehouse)

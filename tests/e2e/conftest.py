@@ -59,7 +59,7 @@ class Laptop:
         return process.returncode, out, err
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def receiver() -> Iterator[Receiver]:
     """The chat that hears the alerts of these runs."""
     receiver = Receiver()
@@ -69,7 +69,7 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def laptop(build: EngineBuild, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     """A state in which the demo ran twice."""
     laptop = Laptop(tmp_path_factory.mktemp("laptop"))
@@ -81,7 +81,7 @@ def laptop(build: EngineBuild, receiver: Receiver, tmp_path_factory: pytest.Temp
     return laptop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pipeline(build: EngineBuild, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The same state after the demos, its Amplitude now serving real events."""
     archives = tmp_path_factory.mktemp("archives")
@@ -101,7 +101,7 @@ class BadDays:
     said: list[str]  # by the last run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bad_days(pipeline: Pipeline, receiver: Receiver) -> BadDays:
     """The short form of tests/scenarios/test_ten_days.py."""
     first, second = "2023-08-24", "2023-08-25"

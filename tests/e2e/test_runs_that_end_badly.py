@@ -63,9 +63,8 @@ def test_a_build_that_was_killed_leaves_its_place_in_the_queue(pipeline: Pipelin
 
 @pytest.mark.scenario
 def test_a_deploy_that_works_while_something_else_is_wrong_is_a_warning(pipeline: Pipeline, receiver: Receiver) -> None:
-    assert (
-        pipeline.run("snowflake_deploy", action="apply", scope="database").state == "SUCCESS"
-    )  # no alert of it is open
+    # closes the alert that a deploy which was killed left
+    assert pipeline.run("snowflake_deploy", action="apply", scope="database").state == "SUCCESS"
     receiver.bodies.clear()
     change = "alter storage integration amplitude_s3 set storage_aws_external_id"
     pipeline.sql(f"{change} = 'typed-anew'")

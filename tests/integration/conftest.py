@@ -33,13 +33,13 @@ def engine_environment() -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def all_events() -> queue.SimpleQueue[Event]:
     """Every event of the engine, also of runs that no test started itself."""
     return queue.SimpleQueue()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(
     build: EngineBuild,
     engine_environment: dict[str, str],

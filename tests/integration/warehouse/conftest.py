@@ -7,14 +7,14 @@ import pytest
 from tests import s3, warehouse
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def s3_server():
     with s3.serving() as running:
         running.create_bucket()
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def snowflake_server(s3_server, tmp_path_factory):
     with warehouse.serving(tmp_path_factory.mktemp("snowflake"), s3_server.url) as running:
         yield running
@@ -36,7 +36,7 @@ def environment(s3_server, snowflake_server, monkeypatch, tmp_path):
     return choose
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployed(snowflake_server, s3_server, tmp_path_factory):
     """A database with everything in it and its tasks off, for tests that clear what they fill."""
     with pytest.MonkeyPatch.context() as patch:
