@@ -61,7 +61,8 @@ from local.engine import Engine
 from local.java import ensure_engine
 state, project, environment = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 def tell(event):
-    print(json.dumps(event), flush=True)
+    sys.stdout.write(json.dumps(event) + "\\n")  # two threads tell, and print() writes the end of a line by itself
+    sys.stdout.flush()
 with Engine(ensure_engine(), state, environment, on_event=tell) as engine:
     engine.load(project)
     tell({"event": "started", "pid": engine.pid})

@@ -46,7 +46,7 @@ def test_a_kill_in_the_middle_of_either_procedure_loses_and_doubles_nothing(
         killed_in_time = 0
         for procedure in CALLS:
             before = stored(silver, procedure)
-            for part in (0.3, 0.6, 0.9):
+            for part in (0.15, 0.3, 0.6):  # the machine may be twice as fast now
                 # never joined: the connector goes on trying to reach the server that is gone
                 threading.Thread(target=called, args=(silver, procedure), daemon=True).start()
                 time.sleep(each * part)
