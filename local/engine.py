@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from local import private_file
 from local.java import ROOT, EngineBuild
 from scripts.pipeline.errors import ConfigurationError
 from scripts.pipeline.project import NAMESPACE, flow_files, namespace_files
@@ -144,10 +145,7 @@ class Engine:
         """The laptop's own key, made once: it encrypts inputs of type SECRET in the engine's database."""
         file = self._state / "encryption.key"
         if not file.exists():
-            part = file.with_suffix(".part")  # a full disk must not leave half a key for all later starts
-            part.touch(mode=0o600)
-            part.write_text(base64.b64encode(secrets.token_bytes(32)).decode(), encoding="ascii")
-            part.replace(file)
+            private_file.write(file, base64.b64encode(secrets.token_bytes(32)))
         return file.read_text(encoding="ascii")
 
     def _read(self, process: subprocess.Popen[str]) -> None:

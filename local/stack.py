@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
+from local import private_file
 from scripts.pipeline.env_file import read_file
 from scripts.pipeline.settings import groups, known_settings, problems
 
@@ -262,7 +263,7 @@ class Stack:
             text = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            _write_private(file, text)
+            private_file.write(file, text)
         return file
 
     def kestra_environment(self) -> dict[str, str]:
@@ -301,14 +302,6 @@ def busy(state: Path) -> bool:
 
 def shell() -> dict[str, str]:
     return {name: os.environ[name] for name in FROM_SHELL if name in os.environ}
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    """Whole or not at all: what a full disk cut short would be taken for a key at each later start."""
-    part = file.with_name(f"{file.name}.part")
-    part.touch(mode=0o600)
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def clean(state: Path) -> None:
