@@ -68,7 +68,8 @@ final class Backfills {
 
     /**
      * Asks until the scheduler has begun. It writes a trigger that it read before when a run of it ends, when a flow is
-     * loaded, and at its own start (AbstractScheduler.initializedTriggers): what was asked meanwhile is overwritten.
+     * loaded, and at its own start (AbstractScheduler.initializedTriggers): what was asked meanwhile is overwritten,
+     * also in the second between its first look, which only moves the trigger's dates to the first tick, and that run.
      */
     private void begin(Flow flow, Trigger before, Backfill backfill, ZonedDateTime first, ZonedDateTime last) throws Exception {
         boolean asked = false;
@@ -76,10 +77,12 @@ final class Backfills {
             Trigger now = known(flow, before.getTriggerId());
             boolean free = now.getExecutionId() == null;
             boolean within = !now.getDate().isBefore(first) && !now.getDate().isAfter(last);
-            if (asked && within && !(free && now.getDate().isEqual(before.getDate()))) {
+            Backfill left = now.getBackfill();
+            boolean waits = left != null && !left.getCurrentDate().isAfter(first);
+            if (asked && within && !(free && (waits || now.getDate().isEqual(before.getDate())))) {
                 return;
             }
-            boolean there = now.getBackfill() != null && now.getNextExecutionDate().isEqual(first);
+            boolean there = left != null && now.getNextExecutionDate().isEqual(first);
             if (free && !there && lost++ % 30 == 0) {
                 queue.emit(now.withBackfill(backfill).toBuilder().nextExecutionDate(first).build());
                 asked = true;
