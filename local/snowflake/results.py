@@ -98,7 +98,7 @@ def column_of_duckdb(name: str, duckdb_type: str) -> Column:
 
 @dataclass(slots=True)
 class Result:
-    """rowcount: affected rows of DML, else the number of rows. dml: the rows are counts (travel as JSON)."""
+    """rowcount: affected rows of DML, else the number of rows. dml: the rows are counts."""
 
     table: pa.Table
     columns: list[Column]

@@ -25,7 +25,7 @@ from local.snowflake import access, arrow, bindings, lexer
 from local.snowflake import sql as plain_sql
 from local.snowflake.account import Account
 from local.snowflake.errors import SnowflakeError, convert
-from local.snowflake.results import Result, counts, status
+from local.snowflake.results import SELECT, Result, counts, status
 from local.snowflake.session import Session
 
 ANSWER_WITHIN = 25.0  # seconds; well below the connector's 60
@@ -278,12 +278,13 @@ def _encode(session: Session, result: Result, query_id: str) -> Json:
         "finalWarehouseName": session.warehouse,
         "finalRoleName": session.role,
     }
-    if result.dml:
-        data["queryResultFormat"] = "json"
-        data["rowset"] = [[None if value is None else str(value) for value in row] for row in result.rows()]
-    else:
+    # As an account does: only the rows of a query travel as Arrow. Other answers hold text and whole numbers alone.
+    if result.type_id == SELECT:
         data["queryResultFormat"] = "arrow"
         data["rowsetBase64"] = b64encode(arrow.encode(result)).decode()
+    else:
+        data["queryResultFormat"] = "json"
+        data["rowset"] = [[None if value is None else str(value) for value in row] for row in result.rows()]
     return {"data": data, "success": True, "code": None, "message": None}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from snowflake.connector import DictCursor
 from snowflake.connector.errors import Error, ProgrammingError
 
 from local.snowflake.lexer import tokens
@@ -67,6 +68,17 @@ def test_a_request_that_is_no_statement_gets_an_answer_too(server: Server) -> No
     for body in (b"", b"{", b"[1]", b"\xff", b'{"data": 1}', b'{"sqlText": 1, "bindings": 2}'):
         for path in ("/queries/v1/query-request", "/session/v1/login-request", "/session/token-request"):
             assert server.post(path, body, server.login("WIRE"))["success"] in (True, False)
+
+
+def test_only_rows_of_a_query_travel_as_arrow(server: Server) -> None:
+    """As an account does: snowflake-connector-python #1202 and #1796, `fetch_pandas_all` after another statement."""
+    token = server.login("WIRE")
+    statements = ["create table told (a int)", "insert into told select 1", "show tables", "select 1"]
+    formats = {sql.split()[0]: server.query(token, sql)["data"]["queryResultFormat"] for sql in statements}
+    assert formats == {"create": "json", "insert": "json", "show": "json", "select": "arrow"}
+    with server.connect("WIRE", schema="PUBLIC") as connection:
+        shown = connection.cursor(DictCursor).execute("show tables like 'TOLD'").fetchone()
+    assert (shown["name"], shown["rows"], shown["comment"]) == ("TOLD", 1, "")
 
 
 def test_a_reader_does_not_wait_for_a_writer(server: Server) -> None:
