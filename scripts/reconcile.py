@@ -19,6 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 from scripts import backup
+from scripts.notify import is_of, still_open
 from scripts.pipeline import hops, warehouse
 from scripts.pipeline.entry import as_command, log
 from scripts.pipeline.errors import PermanentError, PipelineError
@@ -34,6 +35,8 @@ ROWS_PER_STATEMENT = 1000
 SILVER_SECONDS = 600  # how long SILVER may take to follow what was landed again: its tasks run every minute or so
 POLL_SECONDS = 15
 SHOWN = 50
+# As flows/amplitude_reconcile.yml makes the keys of its alerts.
+FLOW, NOT_COMPARED = "amplitude_reconcile", "unknown days"
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class Difference:
     mend: str = ""
 
 
-def run(*, start_date: str, end_date: str, fix: str, output: Path) -> dict[str, int | str]:
+def run(*, start_date: str, end_date: str, fix: str, alerts: str = "", output: Path) -> dict[str, int | str]:
     """Compares, writes `output` (Markdown) and OPS.RECONCILIATION, and mends when `fix` is `true`.
 
-    Returns differences (how many were found), and what a run must do about them: `export_from` and `export_to` (days to
-    export again, "" = none), `build` (1: dbt must build) and `full_refresh` (1: all of it).
+    Returns differences (how many were found), the `days` from the first to the last that differs (""), and what a
+    run must do about them: `export_from` and `export_to` (days to export again, "" = none), `build` (1: dbt must build)
+    and `full_refresh` (1: all of it); and `over`: which of `alerts` (notify.py) are over when every hop holds the same,
+    parted by `;`.
     """
     window = asked(start_date, end_date)
     found = compare(window)
@@ -67,11 +72,27 @@ def run(*, start_date: str, end_date: str, fix: str, output: Path) -> dict[str, 
     mended = {each.mend for each in differences if fix == "true"}
     return {
         "differences": len(differences),
+        "days": days_of(differences),
+        "over": "; ".join(over(alerts, window)),
         "export_from": min(export, default="")[:10],
         "export_to": max(export, default="")[:10],
         "build": int(bool(mended & {"landing", "object", "dbt"})),
         "full_refresh": int("dbt" in mended),
     }
+
+
+def days_of(differences: list[Difference]) -> str:
+    """The first and the last day that differ, as an alert's key names them."""
+    days = sorted({each.hour[:10] for each in differences})
+    return "..".join([days[0], *days[1:][-1:]]) if days else ""
+
+
+def over(alerts: str, window: Window) -> list[str]:
+    """Keys of open alerts of this flow whose days all lie in these. One of a run that could not compare names none."""
+    first, last = f"{window.start:%Y-%m-%d}", f"{window.end:%Y-%m-%d}"
+    opened = [key for key in still_open(alerts, load(PlanSettings).now()) if is_of(key, FLOW)]
+    days = {key: key.removeprefix(f"{FLOW} ") for key in opened}
+    return [key for key in opened if days[key] == NOT_COMPARED or (first <= days[key][:10] and days[key][-10:] <= last)]
 
 
 def prove(*, start_date: str, end_date: str, fix: str, output: Path) -> dict[str, int]:
