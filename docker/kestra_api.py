@@ -53,7 +53,7 @@ class Kestra:
             except (requests.RequestException, ValueError, KeyError, TypeError) as error:  # the last two: other JSON
                 reason = f"{type(error).__name__}"
             time.sleep(1)
-        message = f"Kestra is not up after {seconds:.0f} s ({health}: {reason}): docker compose logs kestra"
+        message = f"Kestra is not up after {seconds:.0f} s ({health}: {reason}): docker compose logs"
         raise KestraError(message)
 
     def refusals(self, sources: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -154,7 +154,7 @@ class Kestra:
             )
             raise KestraError(message) from None
         except requests.RequestException as error:
-            message = f"{method} {path}: Kestra cannot be reached ({type(error).__name__}): docker compose logs kestra"
+            message = f"{method} {path}: Kestra cannot be reached ({type(error).__name__}): docker compose logs"
             raise KestraError(message) from None
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             raise KestraError("Kestra refuses KESTRA_ADMIN_USER and KESTRA_ADMIN_PASSWORD (401): was .env edited since "

@@ -110,7 +110,7 @@ def run(
     """Writes `output` (Markdown) and `picture` (PNG, none without hours). `told`: TOLD.
 
     Returns counts: hours planned, events, rows to load, errors, dbt nodes that failed, estimated credits; and `why`
-    hours failed, for the alert.
+    hours are not finished, for the alert.
     """
     this = Run(plan, manifest, uploaded)
     interval = told.get("interval", "")
@@ -149,7 +149,7 @@ def run(
         "errors": len(this.errors),
         "nodes_failed": failed,
         "credits": round(spent, 6),
-        "why": this.why(),
+        "why": this.why() or _waiting(rows),
     }
 
 
@@ -180,6 +180,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     line = "| " + " | ".join(head) + " |"
     rule = "|" + "|".join("---" if index == 0 else "---:" for index in range(len(head))) + "|"
     return [line, rule, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _waiting(rows: list[ledger.HourRow]) -> str:
+    """Why hours are not finished that neither extract nor upload has an error for."""
+    waiting = sum(row.state == "uploaded" for row in rows)
+    return f"{waiting} of {len(rows)} hours wait in S3, see the log of load." if waiting else ""
 
 
 def _completeness(rows: list[ledger.HourRow], why: str) -> list[str]:

@@ -34,12 +34,17 @@ def test_bad_days_alert_once_each_and_the_run_that_mends_them_closes_all(
 
 
 @pytest.mark.scenario
-def test_a_build_of_its_own_alerts_for_itself_until_a_good_one(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_a_build_of_its_own_alerts_for_itself_until_a_good_one_of_everything(
+    pipeline: Pipeline, receiver: Receiver
+) -> None:
     receiver.bodies.clear()
     assert pipeline.run("dbt_build", select="no_such_model").state == "WARNING"
     assert pipeline.run("dbt_build", select="daily_engagement").state == "SUCCESS"
-    said = [body["text"].replace(".", ",").split(",")[0] for body in receiver.bodies]
-    assert said == ["[warning] dbt_build ended WARNING", "[resolved] dbt_build is good again"]
+    assert [body["text"].split(",")[0] for body in receiver.bodies] == ["[warning] dbt_build ended WARNING"]
+    good = pipeline.run("dbt_build")
+    assert [body["text"] for body in receiver.bodies[1:]] == [
+        f"[resolved] dbt_build is good again. Run {good.execution}."
+    ]
 
 
 @pytest.mark.scenario

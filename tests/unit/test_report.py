@@ -93,6 +93,12 @@ def test_the_interval_is_told_by_the_ledger_an_hour_of_another_run_too(day):
     assert "2026-11-24  ........................" in text
 
 
+def test_hours_that_load_left_out_are_the_reason_when_nothing_else_failed(day):
+    _, paths = day
+    paths["manifest"].unlink()
+    assert report.run(**paths, interval="2026-11-25")["why"] == "1 of 24 hours wait in S3, see the log of load."
+
+
 def test_a_year_is_told_by_states_alone(day, s3_server):
     _, paths = day
     s3_server.requests.clear()
