@@ -98,7 +98,9 @@ def test_nothing_differs_after_a_good_day_and_the_counts_stand_in_ops(stack):
 
 def test_landing_rows_deleted_by_hand_are_copied_past_the_load_memory(stack):
     stack.script(f"delete from {LANDING} where source_file = '{part(stack)}' and source_row <= 3")
-    assert stack.compare(fix="true")["build"] == 1
+    result = stack.compare(fix="true")
+    # What dbt has more than RAW is no reason to build all of it.
+    assert (result["differences"], result["build"], result["full_refresh"]) == (1, 1, 0)
     assert f"1 of 4 rows of {part(stack)}" in stack.text()
     stack.prove()
 
