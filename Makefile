@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 DAYS ?= 1
+# Without Python's caches every start compiles the code anew, and pytest its plugins in each of three processes.
+unexport PYTHONDONTWRITEBYTECODE
 # An environment whose Python was removed, or replaced by an upgrade, is made anew.
 _ := $(shell [ ! -L $(BIN)/python ] || $(BIN)/python -c '' 2>/dev/null || rm -rf .venv)
 UNREACHED := echo "The Python environment could not be made; the reason stands above. When it is the network: check it, or \

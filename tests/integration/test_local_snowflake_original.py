@@ -17,6 +17,7 @@ from snowflake.connector.errors import ProgrammingError
 from tests.exports import KEYS
 from tests.integration.conformance.server import Server, snowflake_running
 
+pytestmark = pytest.mark.scenario
 KINDS = {key: "integer" if key in {"amplitude_id", "app", "event_id", "session_id"} else "varchar" for key in KEYS}
 PAGES = [f"\"'[Amplitude] Page {what}'\"" for what in ("Counter", "Title", "URL")]
 

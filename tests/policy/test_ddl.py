@@ -125,6 +125,7 @@ def test_the_linter_finds_nothing_and_had_something_to_look_at(monkeypatch):
 NOT_ON_BODIES = "layout, AL03, RF04, RF05, AM04"
 
 
+@pytest.mark.scenario
 @pytest.mark.parametrize(("script", "body"), BODIES, ids=[name for name, _ in BODIES])
 def test_bodies_of_procedures_are_linted_too(script, body):
     """A linter does not look inside `$$`."""
