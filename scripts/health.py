@@ -28,6 +28,7 @@ from scripts.pipeline.settings import BackupSettings, BucketSettings, DeploySett
 # are young then by the next one; what is not there at six is late.
 TICK, LATE = timedelta(hours=3, minutes=30), timedelta(hours=6)
 LOADING = timedelta(hours=6)  # the longest that uploaded hours wait: `load` has a timeout of 4 hours
+RECHECKS = timedelta(days=3)  # how long re-checks may be due: as many ticks have tried them by then
 SILENCE = timedelta(hours=34)  # without a single event, beyond the export latency
 BUILD = timedelta(hours=30)  # the marts are built once a day
 QUARANTINE = timedelta(hours=48)  # how long bad lines stay news
@@ -115,7 +116,7 @@ def _text(moment: datetime) -> str:
 
 
 def of_ledger(now: datetime) -> Iterator[Problem]:
-    """Hours that are late, uploaded and not loaded, without any event, or with lines in quarantine."""
+    """Hours that are late, uploaded and not loaded, not re-checked, without any event, or with lines in quarantine."""
     settings = load(PlanSettings)
     ledger = HourLedger(load(BucketSettings))
     entries = ledger.entries()
@@ -130,6 +131,10 @@ def of_ledger(now: datetime) -> Iterator[Problem]:
     if any(now - exported_at > LOADING for exported_at in oldest):
         what = f"{len(waiting)} hours are in S3 and not in Snowflake, the oldest is {waiting[0].hour}."
         yield Problem("not_loaded", what, "A run failed", count=len(waiting))
+    overdue = [entry.hour for entry in entries.values() if entry.recheck_due(now - RECHECKS)]
+    if overdue:
+        what = f"{len(overdue)} hours were not re-checked for late events, the oldest is {overdue[0]}."
+        yield Problem("rechecks", what, "A day is missing, or looks wrong", "warning", len(overdue))
     full = [entry.hour for entry in entries.values() if entry.version in entry.loaded]
     if full and not late and not waiting and now - parse_hour(full[-1]) - HOUR > SILENCE + latency * HOUR:
         yield Problem("silence", f"Amplitude has had no event since hour {full[-1]}.", "No events", "warning")

@@ -73,7 +73,7 @@ def test_a_long_export_latency_is_no_lateness_and_no_silence(day, monkeypatch):
     assert found()["open_hours"].count == 3  # of the 24th, at 03:30 on the 26th
     day(DAYS[1], dict.fromkeys(range(3, 24), "open"))
     assert found() == {}
-    assert found(NOW + timedelta(hours=20)) == {}  # just before the next tick
+    assert found(NOW + timedelta(hours=17)) == {}  # before the next tick
     assert found(NOW + timedelta(days=1))["open_hours"].count == 24
 
 
@@ -96,6 +96,19 @@ def test_hours_that_a_run_may_be_loading_now_are_none(day):
         day(date)
     day(DAYS[2], {7: "uploaded"}, waited=timedelta(hours=5))
     assert found() == {}
+
+
+def test_a_recheck_that_no_run_has_done_for_three_days_is_told(day, bucket):
+    """Its hour is loaded, so no run is red for it."""
+    for date in DAYS:
+        day(date)
+    due = parse_hour("2026-11-23T00") + timedelta(hours=1, days=1)
+    assert "rechecks" not in found(due + timedelta(days=3, seconds=-1))
+    overdue = found(due + timedelta(days=3, hours=1))["rechecks"]
+    assert (overdue.count, overdue.severity, "2026-11-23T00" in overdue.what) == (2, "warning", True)
+    for hour in ("2026-11-23T00", "2026-11-23T01"):
+        bucket.put(s3.ledger_key(hour, "rechecked_1d.json"), b"{}")
+    assert "rechecks" not in found(due + timedelta(days=3, hours=1))
 
 
 def test_a_day_and_a_half_without_an_event_is_silence(day):
