@@ -55,11 +55,13 @@ def run(*, uploaded: Path) -> Result:
             landing.record(lines, states)
         failed, short = mark(ledger, lines, states)
     expired = expire_backup(bucket, ledger)
-    log.info("%d hours, %d rows loaded, %d hours failed, %d backups expired", len(lines), loaded, len(failed), expired)
+    rows = sum(state.part.rows for state in states.values())
+    text = "%d hours, %d rows, of them %d brought now (others came by the pipe), %d hours failed, %d backups expired"
+    log.info(text, len(lines), rows, loaded, len(failed), expired)
     return {
         "hours": len(lines),
         "parts": len(states),
-        "rows": sum(state.part.rows for state in states.values()),
+        "rows": rows,
         "rows_loaded": loaded,
         "hours_failed": len(failed),
         "hours_short": len(short),

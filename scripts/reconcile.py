@@ -283,7 +283,7 @@ def record(found: Iterable[HourHops]) -> None:
 def as_markdown(window: Window, found: dict[str, HourHops], differences: list[Difference]) -> str:
     """Counts of each hop by day, then every difference."""
     text = [f"# Reconciliation of {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}", ""]
-    text += ["Distinct uuids by server-upload day, UTC. – : not looked at, or expired.", ""]
+    text += ["Distinct uuids by upload day, UTC; SILVER and dbt: of those in RAW. – : not looked at, or expired.", ""]
     text += ["| day | ledger | backup | RAW | SILVER | dbt | differences |", "|---|---:|---:|---:|---:|---:|---:|"]
     for day, group in groupby(found.values(), key=lambda hour: hour.hour[:10]):
         hours = list(group)
