@@ -56,7 +56,7 @@ def run(*, uploaded: Path) -> Result:
         failed, short = mark(ledger, lines, states)
     expired = expire_backup(bucket, ledger)
     rows = sum(state.part.rows for state in states.values())
-    text = "%d hours, %d rows, of them %d brought now (others came by the pipe), %d hours failed, %d backups expired"
+    text = "%d hours, %d rows, of them %d brought now (the others were there), %d hours failed, %d backups expired"
     log.info(text, len(lines), rows, loaded, len(failed), expired)
     return {
         "hours": len(lines),

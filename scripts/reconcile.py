@@ -28,6 +28,7 @@ from scripts.pipeline.hour_ledger import HourLedger
 from scripts.pipeline.hours import Window, days_window, parse_hour
 from scripts.pipeline.landing import Landing, batches
 from scripts.pipeline.settings import BucketSettings, DeploySettings, PlanSettings, load
+from scripts.plan import interval_of
 
 DEFAULT_DAYS = 7
 READER, WRITER = "AMPLITUDE_TRANSFORMER", "AMPLITUDE_LOADER"
@@ -53,8 +54,8 @@ class Difference:
 def run(*, start_date: str, end_date: str, fix: str, alerts: str = "", output: Path) -> dict[str, int | str]:
     """Compares, writes `output` (Markdown) and OPS.RECONCILIATION, and mends when `fix` is `true`.
 
-    Returns differences (how many were found), the `days` from the first to the last that differs (""), and what a
-    run must do about them: `export_from` and `export_to` (days to export again, "" = none), `build` (1: dbt must build)
+    Returns differences (how many were found), the `days` from the first to the last that differs, and what a run
+    must do about them: `export_from` and `export_to` (days to export again, "" = none), `build` (1: dbt must build)
     and `full_refresh` (1: all of it); and `over`: which of `alerts` (notify.py) are over when every hop holds the same,
     parted by `;`.
     """
@@ -83,8 +84,8 @@ def run(*, start_date: str, end_date: str, fix: str, alerts: str = "", output: P
 
 def days_of(differences: list[Difference]) -> str:
     """The first and the last day that differ, as an alert's key names them."""
-    days = sorted({each.hour[:10] for each in differences})
-    return "..".join([days[0], *days[1:][-1:]]) if days else ""
+    hours = sorted(parse_hour(each.hour) for each in differences)
+    return interval_of(Window(hours[0], hours[-1])) if hours else ""
 
 
 def over(alerts: str, window: Window) -> list[str]:

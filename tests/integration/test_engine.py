@@ -278,7 +278,7 @@ def test_a_backfill_that_is_asked_for_while_a_flow_is_loaded_is_not_lost(
     scheduled.write_text(scheduled.read_text(encoding="utf-8").replace("Schedules: LAST", "Schedules: NONE"))
     engine.load(project)
     with ThreadPoolExecutor() as pool:
-        for day in (7, 8):
+        for day in (7, 8, 9):
             tick = datetime(2026, 1, day, 3, 30, tzinfo=UTC)
             asked = pool.submit(backfill_when_free, engine, tick, tick)
             time.sleep(0.1)

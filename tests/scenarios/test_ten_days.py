@@ -305,8 +305,9 @@ def what_is_lost_comes_back(world: World, chat: Receiver) -> None:
     steps = ("build_first", "export_again", "build", "prove")
     assert [mended.tasks[step] for step in steps] == ["SUCCESS"] * 4
     assert mended.vars["compare"]["full_refresh"] == 0
-    (over,) = said(chat)
-    assert over.startswith("[resolved] amplitude_reconcile 2026-10-26..2026-10-28: every hop holds the same."), over
+    assert said(chat) == [
+        f"[resolved] amplitude_reconcile 2026-10-26..2026-10-28: every hop holds the same. Run {mended.execution}."
+    ]
 
 
 def a_replay_needs_no_files_of_its_run(world: World, chat: Receiver) -> None:
