@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def outcomes(server: Server, request: pytest.FixtureRequest) -> Iterator[Callable[[Row], str]]:
-    """All selected rows at once in a few threads: most of their time is waiting for pipes and tasks."""
+    """All selected rows at once in a few threads: most of their time is waiting for pipes and tasks.
+
+    They end before the first test does: pytest changes os.environ after each one, which a thread that looks for
+    proxies walks through (KeyError: PYTEST_CURRENT_TEST).
+    """
     selected = {item.callspec.id for item in request.session.items if hasattr(item, "callspec")}
     with ThreadPoolExecutor(6) as pool:
         started: dict[str, Future[str]] = {
             row["id"]: pool.submit(Run(server, row).outcome) for row in ROWS if row["id"] in selected
         }
-        yield lambda row: started[row["id"]].result(timeout=280)
+        wait(started.values(), timeout=280)
+        yield lambda row: started[row["id"]].result(timeout=0)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
