@@ -204,18 +204,17 @@ class Stack:
         for name, (switch, own) in GIVES_WAY.items():
             if switch not in self.settings and self.settings[own] != LAPTOP[own]:
                 sys.stderr.write(f"{name}: this is the stand-in. {own} is set, but only {switch} leads to your own.\n")
-        if "AWS_ENDPOINT_URL_S3" in self.settings:
-            self.endpoints["s3"] = {"endpoint": self.settings["AWS_ENDPOINT_URL_S3"]}
-        else:
-            s3 = self._server("s3")
-            endpoint = f"http://{self._host}:{s3.wait_ready()}"
-            self.endpoints["s3"] = {"endpoint": endpoint}
-            self.settings |= {"AWS_ENDPOINT_URL_S3": endpoint, "S3_ADDRESSING_STYLE": "path"}
-            self._make_bucket()
         amplitude = None if "AMP_BASE_URL" in self.settings else self._server("amplitude", *self._amplitude_options())
+        own_bucket = "AWS_ENDPOINT_URL_S3" not in self.settings
+        if own_bucket:
+            endpoint = f"http://{self._host}:{self._server('s3').wait_ready()}"
+            self.settings |= {"AWS_ENDPOINT_URL_S3": endpoint, "S3_ADDRESSING_STYLE": "path"}
+        self.endpoints["s3"] = {"endpoint": self.settings["AWS_ENDPOINT_URL_S3"]}
         snowflake = None
         if "SNOWFLAKE_HOST" not in self.settings:
             snowflake = self._server("snowflake", "--s3-endpoint", self.endpoints["s3"]["endpoint"])
+        if own_bucket:
+            self._make_bucket()
         if amplitude:
             self.settings["AMP_BASE_URL"] = f"http://{self._host}:{amplitude.wait_ready()}"
         if snowflake:

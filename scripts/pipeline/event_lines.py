@@ -39,7 +39,8 @@ MAX_LINE = 16 * 2**20  # bytes, without the newline
 MAX_BAD_LINES = 10_000
 MAX_UNKNOWN_KEYS = 100
 _OPEN, _CLOSE = b"{}"
-_NUL = re.compile(rb"\\u0000")
+_NUL = b"\\u0000"
+_FEW = 64  # backslashes of a chunk that are looked at one by one; a usual chunk has 8
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REAL_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped backslash before `u0000` is plain text
 
@@ -99,7 +100,7 @@ class LineTally:
     def add(self, chunk: bytes) -> None:
         """Takes whole lines: all at once when nothing is wrong with them, else line by line."""
         try:
-            if len(chunk) <= MAX_LINE and not _NUL.search(chunk) and (chunk.isascii() or chunk.decode()):
+            if len(chunk) <= MAX_LINE and not _holds_nul(chunk) and (chunk.isascii() or chunk.decode()):
                 lines = _count_lines(chunk)
                 events: list[Any] = _USUAL_DECODER.decode_lines(chunk) if lines else []
                 # More events than lines when two share a line, which msgspec lets pass.
@@ -146,6 +147,16 @@ def _span(so_far: tuple[str, str], times: list[str | None]) -> tuple[str, str]:
         return so_far
     low, high = so_far
     return min(low or found[0], min(found)), max(high, max(found))
+
+
+def _holds_nul(chunk: bytes) -> bool:
+    """Whether a NUL may be in it. A backslash is found eight times faster than the whole escape."""
+    position = -1
+    for _ in range(_FEW):
+        position = chunk.find(b"\\", position + 1)
+        if position < 0 or chunk.startswith(_NUL, position):
+            return position >= 0
+    return chunk.find(_NUL, position) >= 0
 
 
 def _count_lines(chunk: bytes) -> int:
