@@ -34,6 +34,12 @@ COUNTS = {
     "int_amplitude__events": "select count(*) from intermediate.int_amplitude__events",
     "journey_analysis": "select count(*) from marts.journey_analysis",
 }
+# Why the last one is smaller than the one before it.
+NO_STEPS = """
+select (select count_if(is_ghost_view) from intermediate.int_amplitude__session_events),
+    (select count(*) from intermediate.int_amplitude__events)
+        - (select count(*) from intermediate.int_amplitude__session_events)
+"""
 LOOK = """
 select event_time, event_type, page_title, step_number
 from marts.journey_analysis
@@ -45,7 +51,7 @@ limit 8
 """
 NEXT = """
 Where to look next
-  python -m local logs                     what the tasks of the last run said
+  python -m local logs                     what the tasks of the last run said (of another: with its id)
   python -m local sql "select …"           the warehouse, e.g. "select * from marts.journey_analysis limit 5"
   python -m local up                       leave it running, schedules included; `python -m local down` stops it
   .local/report.md, .local/report.png      the report of the run, which Kestra's UI shows too
@@ -120,7 +126,8 @@ def _days(count: int) -> dict[str, str]:
 def _figures(runs: list[Run], settings: Mapping[str, str], endpoints: Mapping[str, Any]) -> dict[str, Any]:
     daily = runs[-1]
     raw = settings.get("RAW_SCHEMA", "RAW")
-    rows = {name: sql.query(settings, text.format(raw=raw))[1][0][0] for name, text in COUNTS.items()}
+    counts = ", ".join(f"({text.format(raw=raw)})" for text in COUNTS.values())
+    rows = dict(zip(COUNTS, sql.query(settings, f"select {counts}")[1][0], strict=True))
     return {
         "day": daily.inputs,
         "states": [run.state for run in runs],
@@ -144,6 +151,7 @@ def _served(url: str, inputs: Mapping[str, object]) -> int | None:
 
 def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
     tasks, rows = figures["tasks"], figures["rows"]
+    left_out = sql.query(settings, NO_STEPS)[1][0]
 
     def of(task: str, *names: str) -> str:
         said = tasks.get(task, {})
@@ -168,13 +176,15 @@ def _show(figures: Mapping[str, Any], settings: Mapping[str, str]) -> None:
         ("S3", of("upload", "objects", "objects_kept", "bytes", "versions", "events_late"), seconds("upload")),
         ("load", of("load", "parts", "rows", "hours_failed"), seconds("load")),
         *((f"  {name}", f"rows {count:,} (of all days)", "") for name, count in rows.items()),
+        ("  no steps of a journey", "page views sent twice {:,}, events outside sessions {:,}".format(*left_out), ""),
         ("dbt", of("results", "nodes_ok", "nodes_warned", "nodes_failed", "nodes_skipped"), seconds("build")),
     ]
     when = " to ".join(str(value) for value in figures["day"].values())
     print(f"\nWhat happened for {when} (UTC)\n{sql.table(['hop', 'what', 'time'], hops, width=100)}")
     if not tasks.get("plan", {}).get("hours"):
         print("Nothing was left to export or load: every hour of it stands in the ledger as loaded or empty.")
-    print(f"\nOne visitor's journey (marts.journey_analysis)\n{sql.table(*sql.query(settings, LOOK))}")
+    said = "a click stands before the page that it opened, whose time can be some ms earlier"
+    print(f"\nOne visitor's journey (marts.journey_analysis; {said})\n{sql.table(*sql.query(settings, LOOK))}")
     print(NEXT)
 
 
