@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts.pipeline import archive as archives
-from scripts.pipeline import event_lines
+from scripts.pipeline import event_lines, part_lines
 from scripts.pipeline.archive import check_hour, check_member, list_members, uuid_figures
 from scripts.pipeline.checkers import Checkers
 from scripts.pipeline.errors import ConfigurationError, DamagedError
@@ -215,8 +215,16 @@ def test_b15_a_line_that_is_no_event_is_taken_out(tmp_path, line, reason):
     ],
 )
 def test_unusual_lines_that_are_events_stay(tmp_path, line):
-    result = checked(tmp_path, event("a") + b"\n" + line + b"\n")
+    content = event("a") + b"\n" + line + b"\n"
+    result = checked(tmp_path, content)
     assert (result.part.rows, result.part.bad_lines, result.cleaned) == (2, [], "")
+    # What is taken for an event once can be read again: for the next version of its hour, and to take it out by hand.
+    packed = gzip.compress(content)
+    (other,) = part_lines.uuid_md5s(io.BytesIO(packed), {2})
+    assert len(part_lines.uuid_numbers(io.BytesIO(packed))) == 2
+    left = part_lines.without(result.part, io.BytesIO(packed), {other}, result.member.hour, tmp_path / "left")
+    assert left
+    assert (left.rows, sum(left.event_types.values())) == (1, 1)
 
 
 def test_blank_lines_are_no_rows(tmp_path):
