@@ -13,7 +13,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,10 +64,12 @@ class BackupStore:
         return self._zips / f".{window}.{tag}.part"
 
     def clean(self, now: datetime) -> None:
-        """Removes what killed runs left."""
-        for path in self._zips.glob(".*.part"):
-            if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - STALE:
-                path.unlink(missing_ok=True)
+        """Removes what killed runs and commands left."""
+        left = [*self._zips.glob(".*.part"), *self._readable.glob(".*.part")]
+        for path in [*left, *self._settings.data_dir.glob("restore-*"), *self._settings.data_dir.glob("reconcile-*")]:
+            with suppress(FileNotFoundError):  # another run removes them too
+                if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - STALE:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def keep(self, window: Window, answer: Answer, download: Path) -> Path:
         """Gives a verified archive (or, for a 404, just the facts) its final name; returns the archive's path."""
@@ -89,13 +91,16 @@ class BackupStore:
         self._readable.mkdir(parents=True, exist_ok=True)
         target = self._readable / readable_name(checked.member)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with (
-            open_member(archive, checked.member) as packed,
-            igzip.IGzipFile(fileobj=packed) as events,  # type: ignore[no-untyped-call]
-            temporary.open("wb") as file,
-        ):
-            shutil.copyfileobj(events, file)
-        replace(temporary, target)
+        try:
+            with (
+                open_member(archive, checked.member) as packed,
+                igzip.IGzipFile(fileobj=packed) as events,  # type: ignore[no-untyped-call]
+                temporary.open("wb") as file,
+            ):
+                shutil.copyfileobj(events, file)
+            replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
         return True
 
     def answers(self) -> Iterator[tuple[Window, Answer | None, Path]]:

@@ -1,5 +1,6 @@
 """The local backup: what is kept, and when it goes."""
 
+import errno
 import json
 import os
 import signal
@@ -105,8 +106,29 @@ def test_what_a_killed_run_left_goes_after_a_day(day):
     (folder / ".old.part").touch()
     (folder / ".young.part").touch()
     os.utime(folder / ".old.part", (0, 0))
+    text = day.folder / "data" / "json"
+    left = [text / ".100_2026-09-24_3_0.json.7.part", text.parent / "restore-x", text.parent / "reconcile-x"]
+    text.mkdir()
+    left[0].write_text('{"uuid": "a person\'s"}')
+    for path in left[1:]:
+        path.mkdir()
+        (path / "parts.tar").touch()
+    for path in left:
+        os.utime(path, (0, 0))
     day.run([3])
     assert [path.name for path in folder.glob(".*")] == [".young.part"]
+    assert not [path for path in left if path.exists()]
+
+
+def test_a_disk_that_fills_up_leaves_no_half_of_a_readable_file(day, monkeypatch):
+    def full(source, target):
+        target.write(source.read(10))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("scripts.pipeline.backup_store.shutil.copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        day.run([3])
+    assert list((day.folder / "data" / "json").iterdir()) == []
 
 
 def test_the_backup_lists_its_answers_oldest_first(day):
