@@ -7,6 +7,7 @@ import gzip
 import logging
 import shutil
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -296,7 +297,8 @@ class Uploader:
                 with self._store.reading(key) as body:
                     stored = StoredObject(key, stored.bytes, sha256_of(body), stored.modified)
             counts["objects_kept"] += 1
-            if (stored.sha256, stored.bytes) == (sha256, size) or (part.quarantine_key and self._same_lines(key)):
+            same_lines = folder == "parts" and part.quarantine_key and self._same_lines(key)
+            if (stored.sha256, stored.bytes) == (sha256, size) or same_lines:
                 return stored
         message = (
             f"{key} holds other bytes than this export. Nothing was overwritten. "
@@ -307,7 +309,11 @@ class Uploader:
     def _same_lines(self, key: str) -> bool:
         """A cleaned part is named by its lines: another version of gzip may have packed the same ones."""
         with self._members.member("parts", key) as own, self._store.reading(key) as other:
-            return sha256_of(gzip.GzipFile(fileobj=own)) == sha256_of(gzip.GzipFile(fileobj=other))
+            lines = sha256_of(gzip.GzipFile(fileobj=own))
+            try:
+                return sha256_of(gzip.GzipFile(fileobj=other)) == lines
+            except (gzip.BadGzipFile, EOFError, zlib.error):  # whatever it is, it is no part
+                return False
 
 
 def _same(one: Manifest, other: Manifest) -> bool:

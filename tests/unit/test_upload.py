@@ -202,6 +202,19 @@ def test_a_cleaned_part_packed_by_another_gzip_is_the_same_part(bucket, ledger, 
     assert (part.sha256, part.bytes) == (hashlib.sha256(packed).hexdigest(), len(packed))  # what lies there
 
 
+@pytest.mark.parametrize("cut", [slice(0), slice(10), slice(-8), slice(1, None)])
+def test_a_foreign_object_under_the_key_of_a_cleaned_part_is_the_error_of_its_hour_alone(bucket, ledger, tmp_path, cut):
+    files, packed, _ = cleaned(tmp_path / "a", ["a", "b"], 6)
+    (line,) = read_lines(files["manifest"], upload.ManifestLine)
+    key = line.manifest.parts[0].key
+    bucket.put(key, packed[cut])
+    counts = upload.run(**files)
+    assert (counts["hours_failed"], counts["versions"]) == (1, 0)
+    (told,) = read_lines(files["output"], upload.UploadedLine)
+    assert "holds other bytes than this export" in told.error
+    assert bucket.objects(PARTS) == {key: packed[cut]}
+
+
 def test_an_hour_whose_lines_are_all_bad_is_done_with_its_original_kept(bucket, ledger, tmp_path):
     files, _, original = cleaned(tmp_path / "a", ["a"], 6)
     (line,) = read_lines(files["manifest"], upload.ManifestLine)
