@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.engine import open_alerts
 from local.java import EngineBuild
 from local.session import Session
 from tests.e2e.pipeline import Pipeline, Run
@@ -33,16 +34,40 @@ def check(run: Run, hours: int, left_over: int) -> None:
     assert len(json.dumps(run.outputs)) < OUTPUTS
 
 
+def serve(days: list[date], folder: Path) -> Path:
+    """Archives for the stand-in: an event a day."""
+    archives = folder / "archives"
+    archives.mkdir()
+    (archives / "events.jsonl").write_text("".join(json.dumps(event(day)) + "\n" for day in days), encoding="utf-8")
+    return archives
+
+
+def test_the_alert_of_a_range_stays_open_until_no_hour_of_it_is_left_over(
+    build: EngineBuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_HOURS_PER_RUN", "24")
+    last = (datetime.now(UTC) - timedelta(hours=3)).date() - timedelta(days=1)
+    first = last - timedelta(days=1)
+    asked = {"start_date": first.isoformat(), "end_date": last.isoformat()}
+    key = f"amplitude_daily {first}..{last}"
+    with Session(build, state=tmp_path / "state", archives=serve([first, last], tmp_path)) as session:
+        pipeline = Pipeline(session)
+        for scope in ("account", "database"):
+            assert pipeline.run("snowflake_deploy", action="apply", scope=scope).state == "SUCCESS"
+        assert pipeline.run("notify", key=key, text="an earlier run of it failed").state == "SUCCESS"
+        for left_over, is_open in ((24, True), (0, False)):
+            run = pipeline.run("amplitude_daily", **asked)
+            assert run.state in {"SUCCESS", "WARNING"}, run.warnings
+            assert run.tasks["plan"]["outputs"]["vars"]["hours_left_over"] == left_over
+            assert (key in open_alerts(tmp_path / "state" / "kestra")) is is_open
+
+
 def test_a_year_ends_by_the_limits_of_a_run_and_goes_on(build: EngineBuild, tmp_path: Path) -> None:
     last = (datetime.now(UTC) - timedelta(hours=3)).date() - timedelta(days=1)
     days = [last - timedelta(days=number) for number in range(365)]
     year = {"start_date": days[-1].isoformat(), "end_date": last.isoformat(), "transform": False}
-    archives = tmp_path / "archives"
-    archives.mkdir()
-    lines = "".join(json.dumps(event(day)) + "\n" for day in days)
-    (archives / "events.jsonl").write_text(lines, encoding="utf-8")
 
-    with Session(build, state=tmp_path / "state", archives=archives) as session:
+    with Session(build, state=tmp_path / "state", archives=serve(days, tmp_path)) as session:
         pipeline = Pipeline(session)
         for scope in ("account", "database"):
             assert pipeline.run("snowflake_deploy", action="apply", scope=scope).state == "SUCCESS"
