@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from scripts.pipeline import warehouse
+from scripts.pipeline.deployment import BASE1_STREAM, STREAM
 from scripts.pipeline.entry import as_command, log
 from scripts.pipeline.errors import DamagedError, PipelineError
 from scripts.pipeline.hour_ledger import HourEntry, HourLedger
@@ -187,10 +188,11 @@ def of_warehouse(now: datetime) -> Iterator[Problem]:
         if pipe is None or pipe.state != "RUNNING":
             state = pipe.state if pipe else "not there"
             yield Problem("pipe", f"the pipe is {state}; `load` copies the parts itself meanwhile.", "Pipe")
-        for schema in (settings.raw_schema, "SILVER"):
-            for stream in session.dicts(f"show streams like 'AMPLITUDE%' in schema {database}.{schema}"):
-                if stream["stale"] == "true":
-                    yield Problem("stream", f"{schema}.{stream['name']} is stale.", "Stale stream")
+        for schema, name in ((settings.raw_schema, STREAM), ("SILVER", BASE1_STREAM)):
+            streams = session.dicts(f"show streams like '{name}' in schema {database}.{schema}")
+            if not streams or streams[0]["stale"] == "true":
+                state = "stale" if streams else f"not there, or not for {ROLE} to see"
+                yield Problem("stream", f"{schema}.{name} is {state}.", "Stale stream")
         tasks = session.dicts(f"show tasks like 'AMPLITUDE%' in schema {database}.SILVER")
         suspended = sorted(task["name"] for task in tasks if task["state"] != "started")
         if settings.silver_tasks and (suspended or not tasks):

@@ -17,7 +17,7 @@ from schemachange.sql_splitter import split_sql_statements
 
 from scripts import deploy
 from scripts.pipeline import warehouse
-from scripts.pipeline.deployment import PIPE, ROOT_TASK, STREAM
+from scripts.pipeline.deployment import BASE1_STREAM, PIPE, ROOT_TASK, STREAM
 from scripts.pipeline.entry import Result, as_command, log
 from scripts.pipeline.errors import ConfigurationError, RetriableError
 from scripts.pipeline.settings import DeploySettings, load
@@ -26,7 +26,7 @@ from scripts.pipeline.warehouse import Warehouse
 DRAIN_SECONDS = 600
 POLL_SECONDS = 5
 # Which procedure reads a stream; in their order.
-READERS = {STREAM: "AMPLITUDE_BASE_UPDATE", "AMPLITUDE_EVENTS_BASE1_STREAM": "AMPLITUDE_NORMALISED_UPDATE"}
+READERS = {STREAM: "AMPLITUDE_BASE_UPDATE", BASE1_STREAM: "AMPLITUDE_NORMALISED_UPDATE"}
 
 
 def rebuild_streams(*, every: bool = False) -> Result:
@@ -50,6 +50,7 @@ def rebuild_streams(*, every: bool = False) -> Result:
                 )
                 session.rows(f"drop stream if exists {name}")
                 session.rows(text)
+                _grant_again(session, settings, name)
                 log.info("%s is new: the next run of its procedure reads the whole table.", name)
                 rebuilt += 1
         if settings.silver_tasks:
@@ -71,6 +72,7 @@ def replace_pipe() -> Result:
     with warehouse.connect(settings, settings.deploy_role) as session:
         channel = _pause_empty(session, name).get("notificationChannelName")
         session.rows(re.sub(r"create\s+pipe\s+if\s+not\s+exists", "create or replace pipe", text, flags=re.IGNORECASE))
+        _grant_again(session, settings, f"{settings.raw_schema}.{PIPE}")
         session.rows(f"alter pipe {name} set pipe_execution_paused = true")
         now = _status(session, name).get("notificationChannelName")
         if now != channel:
@@ -118,6 +120,14 @@ def teardown(*, confirm: str, account: bool = False) -> Result:
             log.info("%s is done.", file.name)
     log.info("The bucket, its notification and the AWS role are still there: docs/aws/README.md, taking down.")
     return {"statements": count}
+
+
+def _grant_again(session: Warehouse, settings: DeploySettings, name: str) -> None:
+    """The grants of the scripts on an object that was made anew: the old one has taken its own along."""
+    pattern = re.compile(rf"\bgrant\s[^;]*\son\s+\w+\s+{re.escape(name)}\s", re.IGNORECASE)
+    for text in deploy.render("database", settings).values():
+        for statement in filter(pattern.search, split_sql_statements(text)):
+            session.rows(statement)
 
 
 def _created(settings: DeploySettings, kind: str) -> list[str]:

@@ -246,14 +246,6 @@ def grant_future(session: Session, kind: str, name: Name) -> None:
     _record(session, [(one["privilege"], kind, ".".join(name), *one["to"]) for one in found], revoke=False)
 
 
-def forget_grants(session: Session, kind: str, name: Name) -> None:
-    """Grants go with their object."""
-    grants = session.catalog.all("GRANT")
-    session.catalog.drop_all(
-        "GRANT", [key for key, one in grants if (one["kind"], one["on"]) == (kind, ".".join(name))]
-    )
-
-
 def _ownership(session: Session, reader: Reader) -> None:
     """GRANT OWNERSHIP … [COPY | REVOKE CURRENT GRANTS]: recorded as a grant."""
     reader.need("OWNERSHIP", "ON")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from local.snowflake import access, lexer, privileges, streams
+from local.snowflake import lexer, privileges, streams
 from local.snowflake.catalog import Name, quoted
 from local.snowflake.errors import already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
@@ -147,7 +147,7 @@ def _drop_relation(session: Session, name: Name, kind: str, *, if_exists: bool) 
         if kind == "TABLE":
             streams.source_replaced(session, name)
             forget_loads(session, name)
-        access.forget_grants(session, kind, name)
+        privileges.forget_grants(session, kind, name)
         session.catalog.drop(kind, name)
     return status(f"{name[2]} successfully dropped.")
 

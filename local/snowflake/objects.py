@@ -110,6 +110,8 @@ def create(session: Session, reader: Reader, kind: str, *, replace: bool, alter:
         _check_integration(session, properties)
     if kind == "STAGE":
         _check_stage(session, properties)
+    if there and not alter:
+        privileges.forget_grants(session, kind, name)
     session.catalog.put(kind, name, properties)
     if kind == "WAREHOUSE":
         session.warehouse = name[2]
@@ -225,6 +227,7 @@ def drop(session: Session, reader: Reader, kind: str) -> Result:
         own[kind](session, name)
     else:
         session.catalog.drop(kind, name)
+    privileges.forget_grants(session, kind, name)
     return status(f"{names[-1]} successfully dropped.")
 
 

@@ -17,7 +17,7 @@ from local.snowflake.catalog import Name, Properties, quoted, utc_now
 from local.snowflake.copying import Copy, load, parse_copy, plan_of
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, convert, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
-from local.snowflake.privileges import need, need_create
+from local.snowflake.privileges import forget_grants, need, need_create
 from local.snowflake.results import Result, rows_result, status
 from local.snowflake.session import Session
 from local.snowflake.storage import StoredObject
@@ -51,6 +51,7 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     statement = _check(session, definition)
     if there:
         _forget(session, name)
+        forget_grants(session, "PIPE", name)
     properties: Properties = {
         "text": reader.sql,
         "definition": definition,

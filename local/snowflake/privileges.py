@@ -132,6 +132,14 @@ def need_create_schema(session: Session, database: str) -> None:
         raise _refused("DATABASE", database)
 
 
+def forget_grants(session: Session, kind: str, name: Name) -> None:
+    """Grants go with their object."""
+    grants = session.catalog.all("GRANT")
+    session.catalog.drop_all(
+        "GRANT", [key for key, one in grants if (one["kind"], one["on"]) == (kind, ".".join(name))]
+    )
+
+
 def _refused(kind: str, name: str) -> SnowflakeError:
     message = f"Insufficient privileges to operate on {kind.lower()} '{name}'."
     return SnowflakeError(3001, f"SQL access control error:\n{message}", "42501")

@@ -11,7 +11,7 @@ from sqlglot import exp
 from local.snowflake.catalog import Name, Properties, quoted, text
 from local.snowflake.errors import SnowflakeError, already_exists, not_found, unsupported
 from local.snowflake.lexer import Reader
-from local.snowflake.privileges import need, need_create
+from local.snowflake.privileges import forget_grants, need, need_create
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 from local.snowflake.translate import HIDDEN
@@ -36,7 +36,7 @@ def _queue(properties: Properties) -> str:
 def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> Result:
     if_not_exists = reader.take("IF", "NOT", "EXISTS")
     name = session.resolve(reader.name())
-    reader.take("COPY", "GRANTS")
+    copies_grants = reader.take("COPY", "GRANTS")
     reader.need("ON")
     if not reader.take("TABLE"):
         raise unsupported(f"CREATE STREAM … ON {reader.peek_text()}")
@@ -63,6 +63,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
         raise unsupported("a stream in another database than its table")
     if there:
         drop(session, name)
+    if not copies_grants:
+        forget_grants(session, "STREAM", name)
     properties: Properties = {
         "source": list(source),
         "append_only": bool(options.get("APPEND_ONLY", False)),

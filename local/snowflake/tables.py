@@ -67,7 +67,7 @@ def _create(
     comment(session, name, kind, comments)
     if not temporary:
         if not _copies_grants(sql):
-            access.forget_grants(session, kind, name)
+            privileges.forget_grants(session, kind, name)
         access.grant_future(session, kind, name)
     return result
 

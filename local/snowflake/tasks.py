@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from local.snowflake.catalog import Name, Properties
 from local.snowflake.errors import SnowflakeError, already_exists, compilation, not_found, unsupported
 from local.snowflake.lexer import Reader, Unexpected
-from local.snowflake.privileges import need, need_create, need_owner
+from local.snowflake.privileges import forget_grants, need, need_create, need_owner
 from local.snowflake.results import Result, status
 from local.snowflake.session import Session
 
@@ -53,6 +53,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
     if there and alter:
         _must_be_suspended(session, name)
         task |= {key: there[key] for key in ("created_on", "last_run")}
+    elif there:
+        forget_grants(session, "TASK", name)
     for predecessor in task["after"]:
         session.catalog.need("TASK", tuple(predecessor))
         _must_be_suspended(session, tuple(predecessor))

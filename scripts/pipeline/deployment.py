@@ -16,7 +16,7 @@ from scripts.pipeline.warehouse import Warehouse
 
 PIPE = "AMPLITUDE_EVENTS_PIPE"
 LANDING = "AMPLITUDE_EVENTS_RAW_PYTHON"
-STREAM = "AMPLITUDE_EVENTS_STREAM"
+STREAM, BASE1_STREAM = "AMPLITUDE_EVENTS_STREAM", "AMPLITUDE_EVENTS_BASE1_STREAM"
 ROOT_TASK = "AMPLITUDE_BASE_UPDATE_TASK"
 
 _KINDS = "schema|table|view|stage|file format|pipe|stream|task|procedure"

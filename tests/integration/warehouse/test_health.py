@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from scripts import health
+from scripts import health, maintain
 
 
 @pytest.fixture
@@ -37,18 +37,29 @@ def test_a_paused_pipe_is_a_problem(look, deployed, snowflake_server):
         snowflake_server.script(deployed, f"{pipe} = false")
 
 
-def test_a_stale_stream_is_a_problem(look, deployed, snowflake_server):
-    snowflake_server.script(
-        deployed,
-        """create table raw.watched (n number);
-create stream raw.amplitude_watched_stream on table raw.watched append_only = true;
-grant select on stream raw.amplitude_watched_stream to role amplitude_loader;
-drop table raw.watched""",
-    )
+@pytest.mark.parametrize(
+    ("happened", "state"),
+    [
+        (
+            """create table silver.watched (n number);
+create or replace stream silver.amplitude_events_base1_stream on table silver.watched append_only = true;
+grant select on stream silver.amplitude_events_base1_stream to database role pipeline_watcher;
+drop table silver.watched""",
+            "stale",
+        ),
+        ("drop stream silver.amplitude_events_base1_stream", "not there, or not for AMPLITUDE_LOADER to see"),
+    ],
+)
+def test_a_stream_that_is_stale_or_missing_is_a_problem_until_it_is_made_again(
+    look, deployed, snowflake_server, happened, state
+):
+    """Made again it has its grants again: SHOW STREAMS lists what the role has a privilege on."""
+    snowflake_server.script(deployed, happened, role="SYSADMIN")
     try:
-        assert look() == {"stream": "RAW.AMPLITUDE_WATCHED_STREAM is stale."}
+        assert look() == {"stream": f"SILVER.AMPLITUDE_EVENTS_BASE1_STREAM is {state}."}
     finally:
-        snowflake_server.script(deployed, "drop stream raw.amplitude_watched_stream")
+        assert maintain.rebuild_streams() == {"rebuilt": 1}
+    assert look() == {}
 
 
 def test_marts_that_were_not_built_for_a_day_are_a_problem(look, deployed, snowflake_server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 
 import pytest
 
@@ -86,11 +87,15 @@ def test_pipe_gets_a_new_text_and_loads_what_comes_after(database, snowflake_ser
     newer = folder / "database" / "V9.0.0__pipe.sql"
     newer.parent.mkdir(parents=True)
     current = (deploy.FOLDERS / "database" / "V1.1.0__pipe.sql").read_text()
+    shutil.copy(deploy.FOLDERS / "database" / "A__10_grants.sql", newer.parent)
     newer.write_text(current.replace("'.*[.]json[.]gz'", "'project=.*[.]json[.]gz'"))
     monkeypatch.setattr(deploy, "FOLDERS", folder)
     rows("alter pipe RAW.AMPLITUDE_EVENTS_PIPE set pipe_execution_paused = false")
     rows("delete from RAW.AMPLITUDE_EVENTS_RAW_PYTHON")
+    grants = "show grants on pipe RAW.AMPLITUDE_EVENTS_PIPE"
+    before = {row[1:6] for row in rows(grants)}
     assert maintain.replace_pipe() == {"replaced": 1}
+    assert {row[1:6] for row in rows(grants)} == before  # Snowflake's go with the old one: there is no COPY GRANTS
     (pipe,) = rows("show pipes like 'AMPLITUDE_EVENTS_PIPE' in schema RAW")
     assert "'project=.*[.]json[.]gz'" in str(pipe)
     status = json.loads(rows(f"select system$pipe_status('{database}.RAW.AMPLITUDE_EVENTS_PIPE')")[0][0])
