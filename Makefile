@@ -49,7 +49,7 @@ docs: .venv/local.stamp ## dbt's pages in docs/site/index.html, and what is gene
 
 clean: ## remove the state of the laptop stack and what was built
 	@if $(BIN)/python -c 'import local.__main__' 2>/dev/null; then $(BIN)/python -m local clean; else rm -rf .local; fi
-	rm -rf .venv local/kestra/target
+	rm -rf .venv local/kestra/target docs/site
 
 lock: .venv/uv.stamp ## resolve requirements/*.in anew into pinned, hashed files
 	cd requirements && for name in uv runtime "local -c runtime.txt" "dev -c local.txt" "audit -c dev.txt"; do set -- $$name; \

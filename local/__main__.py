@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
+# Until main() listens: Ctrl-C while the imports below run (a second) ends without their traceback.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import contextlib
 import errno
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,9 +30,12 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, _interrupt)
+    options = None
     try:
+        options = _parser().parse_args(argv)
         return int(options.do(options))
     except (*session.FAILURES, OSError) as error:
         full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -37,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps({"error": text}))
         return 1
     except KeyboardInterrupt:
-        beside = options.do in {do_run, do_again, demo.main} and session.running()
+        beside = options and options.do in {do_run, do_again, demo.main} and session.running()
         sys.stderr.write("the run goes on: `status` names it, `kill` ends it\n" if beside else "stopped\n")
         return 130
 
@@ -187,6 +195,8 @@ def serve(options: argparse.Namespace) -> int:
 
 def down(_: argparse.Namespace) -> int:
     if remote := session.running():
+        for run in progress.at_work(RUNS):
+            print(f"ends {run['flow']} {run['execution']}, which is at work: after `up`, `replay` it")
         list(remote.do("stop", {}))
         if not session.wait_down(60):
             message = "the stack does not stop: see .local/serve.log"
@@ -209,6 +219,8 @@ def status(options: argparse.Namespace) -> int:
             print(f"{'run':10} {run['flow']} {run['execution']} {run['state']}")
         for key, since in alerts.items():
             print(f"{'alert':10} {key}, since {since[:16]}Z")
+        if not alerts:
+            print("no alert is open")
     return 0
 
 
@@ -245,6 +257,11 @@ def do_backfill(options: argparse.Namespace) -> int:
     if not remote:
         raise stack.StackError("a backfill needs the schedules: `python -m local up` first")
     arguments = {name: getattr(options, name) for name in ("flow", "trigger", "start", "end")}
+    start = datetime.fromisoformat(options.start)
+    if start > datetime.now(UTC):
+        raise stack.StackError(f"--start {start:%Y-%m-%d %H:%M} lies in the future: a backfill runs past ticks")
+    if options.end and datetime.fromisoformat(options.end) < start:
+        raise stack.StackError(f"--start {start:%Y-%m-%d %H:%M} lies after --end: swap them")
     list(remote.do("backfill", arguments | {"inputs": dict(options.input), "labels": dict(options.label)}))
     print("begun; its runs come one after another: `python -m local logs`, `python -m local script ledger`")
     return 0

@@ -3,9 +3,9 @@
     python -m scripts.ledger --from 2026-11-01 --to 2026-11-07 [--json]
     python -m scripts.ledger quarantine 100011471_2026-11-01_3_0.0123456789ab.json.gz --line 4
 
-One letter an hour: `.` open (settled, never exported), `y` young (inside the export latency), `e` empty (Amplitude has
-no data), `u` uploaded (not loaded yet), `L` loaded. Both days are inclusive, UTC. Below the table: which lines are in
-quarantine, and why; never what they hold.
+One letter an hour: `.` open (settled, never exported), `y` young (to come, or inside the export latency), `e` empty
+(Amplitude has no data), `u` uploaded (not loaded yet), `L` loaded. Both days are inclusive, UTC; without them the last
+14 days. Below the table: which lines are in quarantine, and why; never what they hold.
 
 `quarantine` is for a part that Snowflake refuses because of some lines (load names them): it publishes a new version of
 the hour without their events, which later exports leave out as well. The untouched part is kept in quarantine.
@@ -125,10 +125,11 @@ def show(first: date | None, last: date | None, as_json: bool) -> None:
     """Prints the calendar; without dates the last 14 days."""
     settings = load(PlanSettings)
     now = settings.now()
+    if first and first > (last or now.date()):
+        message = f"--from {first} lies after " + (f"--to {last}. Swap them." if last else f"today, {now:%Y-%m-%d}.")
+        raise PermanentError(message)
     last = last or now.date()
     first = first or last - 13 * DAY
-    if last < first:
-        raise PermanentError(f"--from {first} lies after --to {last}. Swap them.")
     window = Window(day_window(first).start, day_window(last).end)
     rows = calendar(HourLedger(load(BucketSettings)), window, now, settings.export_latency_hours)
     text = json.dumps([asdict(row) for row in rows]) if as_json else as_table(rows)

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,38 @@ def test_a_full_disk_is_called_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the disk is full ([Errno 28] No space left on device: '/somewhere'). Free some space" in done.stderr
     assert "run it again" in done.stderr
+
+
+def test_ctrl_c_while_a_command_is_still_importing_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "snowflake").mkdir()
+    slow = "import time\nprint('importing', flush=True)\ntime.sleep(60)\n"
+    (tmp_path / "snowflake" / "__init__.py").write_text(slow, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local", "status"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--start", "2999-11-05", "--end", "2999-11-06"], "--start 2999-11-05 00:00 lies in the future"),
+        (["--start", "2026-11-05", "--end", "2026-11-01"], "--start 2026-11-05 00:00 lies after --end: swap them"),
+    ],
+)
+def test_a_backfill_that_can_have_no_tick_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], reason: str
+) -> None:
+    """Kestra's scheduler would be asked for five minutes, and then blamed."""
+    monkeypatch.setattr(session, "running", session.Remote)
+    assert laptop.main(["backfill", "amplitude_daily", *options]) == 1
+    assert reason in capsys.readouterr().err
 
 
 MAKE = ["make", "--no-print-directory", ".venv/uv.stamp"]
