@@ -30,12 +30,11 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, _interrupt)
-    options = None
     try:
-        options = _parser().parse_args(argv)
         return int(options.do(options))
     except (*session.FAILURES, OSError) as error:
         full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps({"error": text}))
         return 1
     except KeyboardInterrupt:
-        beside = options and options.do in {do_run, do_again, demo.main} and session.running()
+        beside = options.do in {do_run, do_again, demo.main} and session.running()
         sys.stderr.write("the run goes on: `status` names it, `kill` ends it\n" if beside else "stopped\n")
         return 130
 

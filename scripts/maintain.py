@@ -17,7 +17,7 @@ from schemachange.sql_splitter import split_sql_statements
 
 from scripts import deploy
 from scripts.pipeline import warehouse
-from scripts.pipeline.deployment import BASE1_STREAM, PIPE, ROOT_TASK, STREAM
+from scripts.pipeline.deployment import BASE1_STREAM, GRANTED, PIPE, ROOT_TASK, STREAM, code
 from scripts.pipeline.entry import Result, as_command, log
 from scripts.pipeline.errors import ConfigurationError, RetriableError
 from scripts.pipeline.settings import DeploySettings, load
@@ -32,7 +32,8 @@ READERS = {STREAM: "AMPLITUDE_BASE_UPDATE", BASE1_STREAM: "AMPLITUDE_NORMALISED_
 def rebuild_streams(*, every: bool = False) -> Result:
     """Makes stale or missing streams again (`every`: all). SILVER reads their tables anew, and stores each row once."""
     settings = load(DeploySettings)
-    texts = {name: text for text in _created(settings, "stream") for name in re.findall(r"exists\s+(\S+)", text)[:1]}
+    statements = _statements(settings)
+    texts = {name: text for text in _created(statements, "stream") for name in re.findall(r"exists\s+(\S+)", text)[:1]}
     rebuilt = 0
     with warehouse.connect(settings, settings.deploy_role) as session:
         there = {
@@ -50,7 +51,7 @@ def rebuild_streams(*, every: bool = False) -> Result:
                 )
                 session.rows(f"drop stream if exists {name}")
                 session.rows(text)
-                _grant_again(session, settings, name)
+                _grant_again(session, statements, name)
                 log.info("%s is new: the next run of its procedure reads the whole table.", name)
                 rebuilt += 1
         if settings.silver_tasks:
@@ -68,11 +69,12 @@ def replace_pipe() -> Result:
     """
     settings = load(DeploySettings)
     name = f"{settings.snowflake_database}.{settings.raw_schema}.{PIPE}"
-    text = _created(settings, "pipe")[-1]
+    statements = _statements(settings)
+    text = _created(statements, "pipe")[-1]
     with warehouse.connect(settings, settings.deploy_role) as session:
         channel = _pause_empty(session, name).get("notificationChannelName")
         session.rows(re.sub(r"create\s+pipe\s+if\s+not\s+exists", "create or replace pipe", text, flags=re.IGNORECASE))
-        _grant_again(session, settings, f"{settings.raw_schema}.{PIPE}")
+        _grant_again(session, statements, f"{settings.raw_schema}.{PIPE}")
         session.rows(f"alter pipe {name} set pipe_execution_paused = true")
         now = _status(session, name).get("notificationChannelName")
         if now != channel:
@@ -122,19 +124,24 @@ def teardown(*, confirm: str, account: bool = False) -> Result:
     return {"statements": count}
 
 
-def _grant_again(session: Warehouse, settings: DeploySettings, name: str) -> None:
-    """The grants of the scripts on an object that was made anew: the old one has taken its own along."""
-    pattern = re.compile(rf"\bgrant\s[^;]*\son\s+\w+\s+{re.escape(name)}\s", re.IGNORECASE)
-    for text in deploy.render("database", settings).values():
-        for statement in filter(pattern.search, split_sql_statements(text)):
-            session.rows(statement)
-
-
-def _created(settings: DeploySettings, kind: str) -> list[str]:
-    """Statements of the database folder that create objects of a kind, in their order."""
-    pattern = re.compile(rf"(?:\s*--.*\n)*\s*create\s+{kind}\s+if\s+not\s+exists\b", re.IGNORECASE)
+def _statements(settings: DeploySettings) -> list[str]:
+    """Those of the database folder, in their order."""
     texts = deploy.render("database", settings).values()
-    return [statement for text in texts for statement in split_sql_statements(text) if pattern.match(statement)]
+    return [statement for text in texts for statement in split_sql_statements(text)]
+
+
+def _created(statements: list[str], kind: str) -> list[str]:
+    """Those that create objects of a kind."""
+    pattern = re.compile(rf"(?:\s*--.*\n)*\s*create\s+{kind}\s+if\s+not\s+exists\b", re.IGNORECASE)
+    return list(filter(pattern.match, statements))
+
+
+def _grant_again(session: Warehouse, statements: list[str], name: str) -> None:
+    """Runs the grants on an object that was made anew: the old one has taken its own along."""
+    for statement in statements:
+        grant = GRANTED.match(code(statement))
+        if grant and grant["name"].upper() == name.upper():
+            session.rows(statement)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -297,8 +297,8 @@ class Uploader:
                 with self._store.reading(key) as body:
                     stored = StoredObject(key, stored.bytes, sha256_of(body), stored.modified)
             counts["objects_kept"] += 1
-            same_lines = folder == "parts" and part.quarantine_key and self._same_lines(key)
-            if (stored.sha256, stored.bytes) == (sha256, size) or same_lines:
+            cleaned = folder == "parts" and part.quarantine_key
+            if (stored.sha256, stored.bytes) == (sha256, size) or (cleaned and self._same_lines(key)):
                 return stored
         message = (
             f"{key} holds other bytes than this export. Nothing was overwritten. "

@@ -63,8 +63,8 @@ def create(session: Session, reader: Reader, *, replace: bool, alter: bool) -> R
         raise unsupported("a stream in another database than its table")
     if there:
         drop(session, name)
-    if not copies_grants:
-        forget_grants(session, "STREAM", name)
+        if not copies_grants:
+            forget_grants(session, "STREAM", name)
     properties: Properties = {
         "source": list(source),
         "append_only": bool(options.get("APPEND_ONLY", False)),

@@ -23,7 +23,7 @@ _KINDS = "schema|table|view|stage|file format|pipe|stream|task|procedure"
 _CREATED = re.compile(
     rf"create\s+(?:or\s+(?:replace|alter)\s+)?({_KINDS})\s+(?:if\s+not\s+exists\s+)?([\w.]+)", re.IGNORECASE
 )
-_GRANTED = re.compile(
+GRANTED = re.compile(
     r"grant\s+(?:(?P<privileges>[a-z, ]+)\s+on\s+(?P<kind>[a-z ]+?)|(?:database\s+)?role)\s+(?P<name>[\w.]+)"
     r"\s+to\s+(?P<grantee_kind>(?:database\s+)?role)\s+(?P<grantee>[\w.]+)",
     re.IGNORECASE,
@@ -110,7 +110,7 @@ def _created(statements: list[str], database: str) -> dict[str, set[str]]:
     """Kind → names of what the statements create."""
     wanted: dict[str, set[str]] = {}
     for statement in statements:
-        if created := _CREATED.match(_code(statement)):
+        if created := _CREATED.match(code(statement)):
             wanted.setdefault(created[1].lower(), set()).add(_short(created[2], database))
     return wanted
 
@@ -131,7 +131,7 @@ def _missing_grants(session: Warehouse, statements: list[str]) -> list[str]:
     """Single objects only: ALL and FUTURE are ways of granting."""
     wanted: dict[str, set[tuple[str, str]]] = {}
     for statement in statements:
-        grant = _GRANTED.match(_code(statement))
+        grant = GRANTED.match(code(statement))
         if grant is None or re.match(r"(all|future)\b", grant["kind"] or "", re.IGNORECASE):
             continue
         privileges = grant["privileges"] or "usage"
@@ -145,7 +145,8 @@ def _missing_grants(session: Warehouse, statements: list[str]) -> list[str]:
     return found
 
 
-def _code(statement: str) -> str:
+def code(statement: str) -> str:
+    """Without the comments before it."""
     return re.sub(r"^\s*--.*\n", "", statement, flags=re.MULTILINE).strip()
 
 
